@@ -1,0 +1,47 @@
+# make          lists the targets
+# ARGS="..."    is passed on to sngd or pytest
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-launch lint format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## create .venv with the package, its extras and the tools
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -e '.[test,dev,wandb,mpi,deepspeed]' -c constraints.txt
+	@touch $@
+
+train: install ## train the heat equation on all GPUs, or else on all CPU cores
+	$(BIN)/sngd train configs/heat.py --ranks auto $(ARGS)
+
+test: install ## run all tests but those that start launchers
+	$(BIN)/python -m pytest tests -m "not launch" $(ARGS)
+
+test-launch: install ## run the tests that start torchrun, MPI, DeepSpeed and Slurm
+	@if ls tests/launch/test_*.py >/dev/null 2>&1; then set -x; \
+	  $(BIN)/python -m pytest tests/launch -m launch $(ARGS); \
+	else echo "tests/launch holds no tests yet"; fi
+
+lint: install ## check style, formatting, types and the arrows between modules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: install ## sort imports, fix what can be fixed, format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: install ## run the benchmarks
+	$(BIN)/sngd bench $(ARGS)
+
+clean: ## remove builds and caches; .venv and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,44 @@
+"""Sketched natural gradient descent: physics-informed networks to solver-grade accuracy, on many GPUs.
+
+One training step is one walk through the package:
+
+    domain        collocation points, keyed by (seed, epoch, condition, global index)
+    problem       what a user writes: conditions on regions
+    jet           a field and its derivatives at points; d(u, x), laplacian(u)
+    networks      layers of matrices that Taylor channels travel through
+    residual      conditions on this rank's points → weighted residual r (#n,)
+    jacobian      rows of J through their factors; J V, Jᵀ W, Jᵀ J V, J Jᵀ
+    objective     the loss over ranks; balancing
+    sketch        test matrix, range finder, orthonormal basis Q
+    collectives   sums over ranks
+    core          TSQR, SVD of the k×k triangle, damped solutions
+    trust         damping judged after chord corrections; adaptive rank
+    optimizers    the step
+    train         the loop
+"""
+
+from sngd.config import RunConfig
+from sngd.domain import Axis, Box, Region
+from sngd.jet import Jet, d, laplacian
+from sngd.networks import MLP, SIREN
+from sngd.optimizers import SNGD
+from sngd.problem import Condition, Points, Problem
+from sngd.train import Trained, train
+
+__all__ = [
+    "MLP",
+    "SIREN",
+    "SNGD",
+    "Axis",
+    "Box",
+    "Condition",
+    "Jet",
+    "Points",
+    "Problem",
+    "Region",
+    "RunConfig",
+    "Trained",
+    "d",
+    "laplacian",
+    "train",
+]

@@ -1,0 +1,209 @@
+"""The command line: sngd train | eval | plot."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from sngd import checkpoint
+from sngd.config import RunConfig, load_source, parse_overrides
+from sngd.evaluate import Evaluation
+from sngd.networks import Network
+from sngd.residual import NonFiniteResidualError
+from sngd.run import Source, check_folder, draw, execute, pick_device, start_local_ranks
+
+__all__ = ["main"]
+
+USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 on success, 2 for a mistake of the user's, which is told in one line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="sngd", description="Physics-informed networks trained by sketched natural gradients."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    about = {
+        "train": "train the run that a config file defines",
+        "eval": "errors of a finished run against the known solution",
+        "plot": "draw a finished run again",
+    }
+    for name, text in about.items():
+        commands.add_parser(name, help=text, add_help=False)
+    command = parser.parse_args(given[:1]).command
+    try:
+        return {"train": _train, "eval": _eval, "plot": _plot}[command](given[1:])
+    except NonFiniteResidualError as error:
+        if str(error):
+            _complain(str(error), everywhere=True)
+        return USER_ERROR
+    except ValueError as error:
+        _complain(str(error))
+        return USER_ERROR
+
+
+def _complain(message: str, everywhere: bool = False) -> None:
+    if everywhere or os.environ.get("RANK", "0") == "0":
+        print(f"error: {message}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------------------------------------
+# sngd train
+# ---------------------------------------------------------------------------------------------
+
+
+def _train(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="sngd train",
+        allow_abbrev=False,
+        description="Train the run that CONFIG defines; every field of it can be replaced by a flag.",
+        epilog="`sngd train CONFIG --help` lists the fields with the values that CONFIG gives them.",
+        add_help=False,
+    )
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a Python file that assigns run, or a run's config.json"
+    )
+    parser.add_argument(
+        "--ranks", default="1", help='processes to start here: a number, or "auto" for all GPUs or cores'
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
+    if not given or given[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0 if given else USER_ERROR
+    options, flags = parser.parse_known_args(given)
+    run, source = _load(Path(options.config), flags, f"sngd train {options.config}")
+    taken = check_folder(run.run_dir)
+    if taken and "RANK" not in os.environ:
+        raise ValueError(taken)
+    count = _rank_count(options.ranks, run.device)
+    if count > 1:
+        return start_local_ranks(count, ["train", options.config, *flags, *["--quiet"] * options.quiet])
+    trained = execute(run, source, quiet=options.quiet)
+    return 130 if trained.result.get("stop_reason") == "interrupted" else 0
+
+
+def _rank_count(wanted: str, device: str) -> int:
+    if wanted == "auto":
+        if "RANK" in os.environ:
+            return 1
+        if device != "cpu" and torch.cuda.is_available():
+            return torch.cuda.device_count()
+        return len(os.sched_getaffinity(0))
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise ValueError(f'--ranks={wanted} must be a whole number ≥ 1, or "auto"')
+    if int(wanted) > 1 and "RANK" in os.environ:
+        raise ValueError(
+            f"--ranks={wanted}, but a launcher has already started rank {os.environ['RANK']} of "
+            f"{os.environ.get('WORLD_SIZE', '?')}: leave --ranks out"
+        )
+    return int(wanted)
+
+
+def _load(path: Path, flags: list[str], program: str) -> tuple[RunConfig, Source]:
+    """The run of a config file or of a run folder's config.json, with flags applied."""
+    if path.suffix == ".json":
+        return _load_saved(path, flags, program)
+    run, text = load_source(path)
+    return parse_overrides(run, flags, program), Source(path, text, flags)
+
+
+def _load_saved(path: Path, flags: list[str], program: str) -> tuple[RunConfig, Source]:
+    try:
+        saved = json.loads(path.read_text())["source"]
+        original, text, stored = Path(saved["path"]), saved["text"], list(saved["flags"])
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is not the config.json of a run: {error}") from error
+    stored = _without(stored, "--run-dir")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / original.name
+        copy.write_text(text)
+        with _importable(original.resolve().parent):
+            run, _ = load_source(copy)
+    return parse_overrides(run, [*stored, *flags], program), Source(original, text, [*stored, *flags])
+
+
+def _without(flags: list[str], name: str) -> list[str]:
+    """Flags less one of them and its value: a run folder is never used twice."""
+    spellings = (name, name[:2] + name[2:].replace("-", "_"))
+    kept, skip = [], False
+    for flag in flags:
+        if not skip and not flag.startswith(tuple(f"{spelling}=" for spelling in spellings)):
+            if flag not in spellings:
+                kept.append(flag)
+        skip = flag in spellings and not skip
+    return kept
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+# ---------------------------------------------------------------------------------------------
+# sngd eval, sngd plot
+# ---------------------------------------------------------------------------------------------
+
+
+def _run_folder_parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"sngd {command}", description=description)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    return parser
+
+
+def _restore(folder: Path) -> tuple[RunConfig, Network, torch.Tensor]:
+    """Config, network and final parameters of a run folder."""
+    if not folder.is_dir():
+        raise ValueError(f"run folder {str(folder)!r} does not exist")
+    run, _ = _load(folder / "config.json", [], "sngd")
+    state = checkpoint.load(folder / "checkpoint")
+    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    theta = state["theta"]
+    if theta.numel() != network.parameters:
+        raise ValueError(
+            f"the checkpoint holds {theta.numel()} parameters, the config's network has {network.parameters}"
+        )
+    return run, network.to(theta.dtype, "cpu"), theta
+
+
+def _eval(given: list[str]) -> int:
+    parser = _run_folder_parser("eval", "Errors of a finished run against the known solution, as JSON.")
+    parser.add_argument("--points", type=int, default=100_000, help="evaluation points (default 100000)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    options = parser.parse_args(given)
+    if options.points < 1:
+        raise ValueError(f"--points={options.points} must be ≥ 1")
+    run, network, theta = _restore(options.run)
+    if run.problem.solution is None:
+        raise ValueError(f"problem {run.problem.name!r} has no known solution to compare with")
+    device = pick_device(options.device)
+    network = network.to(theta.dtype, device)
+    evaluation = Evaluation(run.problem, network, options.points, theta.dtype, device)
+    print(json.dumps(evaluation.errors(theta.to(device)), indent=2))
+    return 0
+
+
+def _plot(given: list[str]) -> int:
+    options = _run_folder_parser("plot", "Draw a finished run's pictures again.").parse_args(given)
+    run, network, theta = _restore(options.run)
+    for picture in draw(run, network, theta, options.run):
+        print(picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""One run: problem, network, optimizer and budget, checked when it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import runpy
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import tyro
+
+from sngd.networks import MLP, SIREN
+from sngd.optimizers import SNGD
+from sngd.problem import Problem
+
+__all__ = ["RunConfig", "describe", "load_source", "parse_overrides"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run depends on. A config file assigns one to the name `run`.
+
+    Args:
+        problem: the equation with its conditions.
+        network: its architecture.
+        optimizer: how it is trained.
+        seed: of initial parameters, collocation points and test matrices.
+        balance: shift weight towards conditions that lag behind, once a step.
+        resample_every: draw new collocation points every so many steps; 0 keeps the first set.
+        max_steps: stop after so many steps.
+        max_seconds: stop after so many seconds of training.
+        target_error: stop at this relative L2 error.
+        evaluate_every: compare with the known solution every so many steps.
+        evaluate_points: at so many points of the interior.
+        device: "auto" takes CUDA where there is one.
+        dtype: of parameters, residuals and sketch; the k×k core is float64 always.
+        memory_gb: memory for rows of the Jacobian per rank in GB; half of what is free when absent.
+        checkpoint_seconds: time between checkpoints; one is always written at the end.
+        run_dir: folder for results, which must not exist yet; runs/NAME-TIME when absent.
+
+    Raises:
+        ValueError: a field is out of range, named with its value.
+    """
+
+    problem: Problem
+    network: tyro.conf.AvoidSubcommands[MLP | SIREN] = MLP()
+    optimizer: SNGD = SNGD()
+    seed: int = 0
+    balance: bool = False
+    resample_every: int = 0
+    max_steps: int = 1000
+    max_seconds: float | None = None
+    target_error: float | None = None
+    evaluate_every: int = 1
+    evaluate_points: int = 10_000
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float64", "float32"] = "float64"
+    memory_gb: float | None = None
+    checkpoint_seconds: float = 300.0
+    run_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        def positive(x: float | None) -> bool:
+            return x is None or (x > 0 and not math.isnan(x))
+
+        checks = [
+            ("problem", isinstance(self.problem, Problem), "a Problem"),
+            ("network", isinstance(self.network, (MLP, SIREN)), "MLP(...) or SIREN(...)"),
+            ("optimizer", isinstance(self.optimizer, SNGD), "SNGD(...)"),
+            ("seed", 0 <= self.seed < 2**31, "between 0 and 2**31 − 1"),
+            ("resample_every", self.resample_every >= 0, "≥ 0"),
+            ("max_steps", self.max_steps >= 1, "≥ 1"),
+            ("max_seconds", positive(self.max_seconds), "> 0"),
+            ("target_error", positive(self.target_error), "> 0"),
+            ("evaluate_every", self.evaluate_every >= 1, "≥ 1"),
+            ("evaluate_points", self.evaluate_points >= 1, "≥ 1"),
+            ("device", self.device in ("auto", "cpu", "cuda"), '"auto", "cpu" or "cuda"'),
+            ("dtype", self.dtype in ("float64", "float32"), '"float64" or "float32"'),
+            ("memory_gb", positive(self.memory_gb), "> 0"),
+            ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
+        ]
+        for name, good, wanted in checks:
+            if not good:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be {wanted}")
+        if self.target_error is not None and self.problem.solution is None:
+            raise ValueError(
+                f"target_error={self.target_error} needs a known solution, and problem "
+                f"{self.problem.name!r} has none: give Problem(..., solution=...) or leave it out"
+            )
+
+
+def load_source(path: Path) -> tuple[RunConfig, str]:
+    """The run that a Python file defines, and the file's text.
+
+    Raises:
+        ValueError: no such file, an error while it runs (named by line), or no `run = RunConfig(...)`.
+    """
+    if not path.is_file():
+        raise ValueError(f"config file {str(path)!r} does not exist")
+    if path.suffix != ".py":
+        raise ValueError(f"config file {str(path)!r} must be a Python file that assigns run = RunConfig(...)")
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:
+        raise ValueError(blame(error, path)) from error
+    finally:
+        sys.path.remove(folder)
+    run = names.get("run")
+    if not isinstance(run, RunConfig):
+        found = f"`run` is {type(run).__name__}" if "run" in names else "it has no name `run`"
+        raise ValueError(
+            f"config file {str(path)!r} does not define a run ({found}): assign run = RunConfig(...)"
+        )
+    return run, path.read_text()
+
+
+def blame(error: Exception, path: Path) -> str:
+    """One line that says where in the user's file an error arose, and which."""
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}: SyntaxError: {error.msg}"
+    resolved = path.resolve()
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == resolved
+    ]
+    where = f"{path}:{lines[-1]}" if lines else str(path)
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{where}: {kind}{error}"
+
+
+def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunConfig:
+    """The run with fields replaced by flags, e.g. ["--optimizer.rank", "128"].
+
+    Raises:
+        ValueError: a value is out of range.
+        SystemExit: with code 2, for an unknown flag or a value of the wrong type, after saying so.
+    """
+    hints = get_type_hints(RunConfig, include_extras=True)
+    names = [f.name for f in dataclasses.fields(run) if f.name != "problem"]
+    flags = dataclasses.make_dataclass(
+        "Flags", [(name, hints[name], dataclasses.field(default=getattr(run, name))) for name in names]
+    )
+    flags.__doc__ = RunConfig.__doc__
+    given = tyro.cli(flags, args=arguments, prog=program, description="")
+    return dataclasses.replace(run, **{name: getattr(given, name) for name in names})
+
+
+def describe(run: RunConfig) -> dict[str, Any]:
+    """The run's fields as plain values; the problem by what it consists of."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            inner = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return {"type": type(value).__name__, **inner}
+        if isinstance(value, Path):
+            return str(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    fields = {f.name: plain(getattr(run, f.name)) for f in dataclasses.fields(run) if f.name != "problem"}
+    problem = {
+        "name": run.problem.name,
+        "domain": repr(run.problem.domain),
+        "fields": list(run.problem.fields),
+        "conditions": [
+            {"name": c.name, "points": c.points, "weight": c.weight, "sampling": c.sampling}
+            for c in run.problem.conditions
+        ],
+    }
+    return {"problem": problem, **fields}
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a config file's text, to tell whether a file has changed since a run."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,319 @@
+"""Networks as layers of matrices: how Taylor channels travel through them, forwards and backwards.
+
+A network is an embedding of the coordinates (fixed, no parameters) followed by dense layers with a
+pointwise activation between them. The forward pass keeps the factors that the Jacobian consists of.
+
+Letters
+    P        trainable parameters, one flat vector θ = [W_1, …, W_L, b_1, …, b_L]
+    C, n     Taylor channels and points of a batch
+    q        residual components per point
+    H_l      (C, n, in_l)      channels that enter layer l
+    Z_l      (C, n, out_l)     channels that leave it, Z_l[c] = H_l[c] W_lᵀ (+ b_l for the value channel)
+    D_l      (C, n, q, out_l)  ∂(residual component)/∂Z_l
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sngd.activations import NETWORK_ACTIVATIONS
+from sngd.domain import Box
+from sngd.jet import Channel, Laplacian, TaylorRules
+
+__all__ = ["MLP", "SIREN", "Network"]
+
+ActivationName = Literal["tanh", "sin", "gelu", "silu", "softplus"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Embedding: coordinates → features, with all derivatives in closed form
+# ---------------------------------------------------------------------------------------------
+
+
+class Embedding:
+    """Features of the coordinates: affine ones and plane waves cos(κ·x), sin(κ·x).
+
+    Args:
+        scale: (d, a) matrix of the affine features, x ↦ x scale + offset.
+        offset: (a,).
+        waves: (d, m) wave vectors κ as columns; gives m cosines, then m sines.
+    """
+
+    def __init__(self, scale: Tensor, offset: Tensor, waves: Tensor) -> None:
+        self.scale, self.offset, self.waves = scale, offset, waves
+
+    @property
+    def features(self) -> int:
+        """Number of features a + 2m."""
+        return self.scale.shape[1] + 2 * self.waves.shape[1]
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Embedding:
+        """A copy in another dtype or on another device."""
+        return Embedding(*(t.to(dtype=dtype, device=device) for t in (self.scale, self.offset, self.waves)))
+
+    def channels(self, x: Tensor, channels: tuple[Channel, ...]) -> Tensor:
+        """The features' Taylor channels at points x (n, d), (C, n, a + 2m)."""
+        a, m = self.scale.shape[1], self.waves.shape[1]
+        h = x.new_zeros(len(channels), len(x), a + 2 * m)
+        h[0, :, :a] = x @ self.scale + self.offset
+        if m:
+            phase = x @ self.waves
+            c, s = torch.cos(phase), torch.sin(phase)
+        for number, channel in enumerate(channels):
+            if isinstance(channel, tuple) and len(channel) == 1:
+                h[number, :, :a] = self.scale[channel[0]]
+            if m:  # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
+                order, factor = self._factor(channel)
+                cycle = (c, -s, -c, s)
+                h[number, :, a : a + m] = cycle[order % 4] * factor
+                h[number, :, a + m :] = cycle[(order + 3) % 4] * factor
+        return h
+
+    def _factor(self, channel: Channel) -> tuple[int, Tensor]:
+        if isinstance(channel, Laplacian):
+            return 2, self.waves[list(channel.axes)].square().sum(0)
+        return len(channel), self.waves[list(channel)].prod(0)
+
+
+def embed(domain: Box, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
+    """The embedding of a box: every axis mapped to [−1, 1], periodic ones to harmonics.
+
+    Args:
+        domain: the box.
+        modes: harmonics 1 … modes of every periodic axis.
+        fourier: number of random wave vectors over the other axes, 0 for none (Tancik et al. 2020,
+            arXiv 2006.10739); they replace the affine features.
+        fourier_scale: standard deviation of the wave vectors, in units of the mapped axes.
+        seed: of the wave vectors.
+    """
+    d = domain.dim
+    low, high = torch.tensor(domain.bounds, dtype=torch.float64).T
+    slope, shift = 2 / (high - low), -(high + low) / (high - low)
+    free = [i for i in range(d) if i not in domain.periodic]
+    scale = torch.zeros(d, len(free), dtype=torch.float64)
+    for column, i in enumerate(free):
+        scale[i, column] = slope[i]
+    waves = []
+    for i in domain.periodic:
+        for mode in range(1, modes + 1):
+            wave = torch.zeros(d, dtype=torch.float64)
+            wave[i] = 2 * math.pi * mode / (high[i] - low[i])
+            waves.append(wave)
+    offset = shift[free]
+    if fourier and free:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(len(free), fourier, generator=generator, dtype=torch.float64)
+        waves.extend((scale @ (drawn * fourier_scale)).T)
+        scale, offset = scale[:, :0], offset[:0]
+    stacked = torch.stack(waves, dim=1) if waves else torch.zeros(d, 0, dtype=torch.float64)
+    return Embedding(scale, offset, stacked)
+
+
+# ---------------------------------------------------------------------------------------------
+# The network
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tape:
+    """What one forward pass keeps: factors H_l, pre-activations Z_l and activation derivatives."""
+
+    inputs: list[Tensor]
+    preactivations: list[Tensor]
+    derivatives: list[list[Tensor]]
+
+    @property
+    def output(self) -> Tensor:
+        """Channels of the network's outputs, (C, n, fields)."""
+        return self.preactivations[-1]
+
+
+class Network:
+    """Dense layers on an embedding, as functions of a flat parameter vector.
+
+    Args:
+        embedding: coordinates → features.
+        widths: (in, hidden …, out).
+        activation: name of the pointwise function between layers.
+        initial: flat initial parameters (P,), float64.
+    """
+
+    def __init__(self, embedding: Embedding, widths: Sequence[int], activation: str, initial: Tensor) -> None:
+        self.embedding, self.widths, self.activation = embedding, tuple(widths), activation
+        self.initial = initial
+        self.shapes = [(o, i) for i, o in zip(self.widths[:-1], self.widths[1:], strict=True)]
+        sizes = [o * i for o, i in self.shapes]
+        starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+        self.weight_slices = [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        self.bias_slice = slice(starts[-1], starts[-1] + sum(o for o, _ in self.shapes))
+        self.parameters = self.bias_slice.stop
+        if initial.shape != (self.parameters,):
+            raise ValueError(
+                f"initial parameters must have shape ({self.parameters},), got {tuple(initial.shape)}"
+            )
+        self._derivatives = NETWORK_ACTIVATIONS[activation]
+
+    def __repr__(self) -> str:
+        return f"Network({'-'.join(map(str, self.widths))}, {self.activation}, P={self.parameters:,})"
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Network:
+        """The same network with its embedding in another dtype or on another device."""
+        return Network(self.embedding.to(dtype, device), self.widths, self.activation, self.initial)
+
+    def split(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Views W_l (out, in) and b_l (out,) of the flat vector θ (P,)."""
+        weights = [theta[s].view(shape) for s, shape in zip(self.weight_slices, self.shapes, strict=True)]
+        biases = list(theta[self.bias_slice].split([o for o, _ in self.shapes]))
+        return weights, biases
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Values of the fields at points x (n, d), (n, fields)."""
+        rules = TaylorRules(((),))
+        return self.forward(theta, self.embedding.channels(x, rules.channels), rules)[0]
+
+    def forward(self, theta: Tensor, h: Tensor, rules: TaylorRules) -> Tensor:
+        """Output channels (C, n, fields) from embedded points h (C, n, in), keeping nothing."""
+        weights, biases = self.split(theta)
+        for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            z = _affine(h, weight, bias)
+            if number < len(weights) - 1:
+                h = rules.forward(z, self._derivatives(z[0], rules.order))
+        return z
+
+    def record(self, theta: Tensor, h: Tensor, rules: TaylorRules) -> Tape:
+        """The forward pass with everything that the reverse pass needs."""
+        weights, biases = self.split(theta)
+        tape = Tape([], [], [])
+        for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            z = _affine(h, weight, bias)
+            tape.inputs.append(h)
+            tape.preactivations.append(z)
+            if number < len(weights) - 1:
+                f = self._derivatives(z[0], rules.order + 1)
+                tape.derivatives.append(f)
+                h = rules.forward(z, f)
+        return tape
+
+    def pull_back(self, theta: Tensor, tape: Tape, d_out: Tensor, rules: TaylorRules) -> list[Tensor]:
+        """Cotangents D_l (C, n, q, out_l) of every layer from those of the output.
+
+        Args:
+            theta: (P,), the parameters that the tape was recorded with.
+            tape: of `record`.
+            d_out: (C, n, q, fields).
+            rules: of the batch's channels.
+        """
+        weights, _ = self.split(theta)
+        result = [d_out]
+        for number in range(len(weights) - 1, 0, -1):
+            h_bar = result[-1] @ weights[number]
+            z = tape.preactivations[number - 1]
+            result.append(rules.backward(z, tape.derivatives[number - 1], h_bar))
+        return result[::-1]
+
+
+def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    z = h @ weight.T
+    z[0] += bias
+    return z
+
+
+# ---------------------------------------------------------------------------------------------
+# What a user chooses
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multilayer perceptron with Glorot-normal weights.
+
+    Args:
+        hidden: widths of the hidden layers.
+        activation: tanh, sin, gelu, silu or softplus.
+        modes: harmonics of every periodic axis.
+        fourier: random Fourier features over the other axes; 0 feeds the coordinates themselves.
+        fourier_scale: standard deviation of their wave vectors.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    hidden: tuple[int, ...] = (32, 32, 32, 32)
+    activation: ActivationName = "tanh"
+    modes: int = 1
+    fourier: int = 0
+    fourier_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_widths(self.hidden, self.modes)
+        if self.activation not in NETWORK_ACTIVATIONS:
+            raise ValueError(f"activation={self.activation!r} must be one of {sorted(NETWORK_ACTIVATIONS)}")
+        if self.fourier < 0 or not self.fourier_scale > 0:
+            raise ValueError(f"fourier={self.fourier} must be ≥ 0 and fourier_scale={self.fourier_scale} > 0")
+
+    def build(self, domain: Box, fields: int, seed: int) -> Network:
+        """The network for a box and a number of fields, initialised from seed."""
+        embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed)
+        widths = (embedding.features, *self.hidden, fields)
+        generator = torch.Generator().manual_seed(seed)
+        weights = [
+            torch.randn(o, i, generator=generator, dtype=torch.float64) * math.sqrt(2 / (i + o))
+            for i, o in zip(widths[:-1], widths[1:], strict=True)
+        ]
+        return Network(embedding, widths, self.activation, _flatten(weights))
+
+
+@dataclass(frozen=True)
+class SIREN:
+    """A sine network initialised as in Sitzmann et al. 2020 (arXiv 2006.09661).
+
+    Args:
+        hidden: widths of the hidden layers.
+        omega: frequency ω₀ of the first layer, absorbed into its weights.
+        modes: harmonics of every periodic axis.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    hidden: tuple[int, ...] = (32, 32, 32, 32)
+    omega: float = 4.0
+    modes: int = 1
+
+    def __post_init__(self) -> None:
+        _check_widths(self.hidden, self.modes)
+        if not (math.isfinite(self.omega) and self.omega > 0):
+            raise ValueError(f"omega={self.omega} must be finite and > 0")
+
+    def build(self, domain: Box, fields: int, seed: int) -> Network:
+        """The network for a box and a number of fields, initialised from seed."""
+        embedding = embed(domain, self.modes, 0, 1.0, seed)
+        widths = (embedding.features, *self.hidden, fields)
+        generator = torch.Generator().manual_seed(seed)
+        weights = []
+        for number, (i, o) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            bound = self.omega / i if number == 0 else math.sqrt(6 / i)
+            weights.append((2 * torch.rand(o, i, generator=generator, dtype=torch.float64) - 1) * bound)
+        return Network(embedding, widths, "sin", _flatten(weights))
+
+
+NetworkConfig = MLP | SIREN
+
+
+def _check_widths(hidden: tuple[int, ...], modes: int) -> None:
+    if not hidden or any(not isinstance(w, int) or w < 1 for w in hidden):
+        raise ValueError(f"hidden={hidden!r} must be one or more whole numbers ≥ 1")
+    if modes < 1:
+        raise ValueError(f"modes={modes} must be ≥ 1")
+
+
+def _flatten(weights: list[Tensor]) -> Tensor:
+    """θ = [W_1 … W_L, 0 … 0]: biases start at zero."""
+    biases = sum(w.shape[0] for w in weights)
+    return torch.cat([*(w.flatten() for w in weights), torch.zeros(biases, dtype=torch.float64)])

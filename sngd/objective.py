@@ -1,0 +1,107 @@
+"""The loss over all ranks, and what it costs in memory to differentiate it.
+
+Letters
+    P        parameters; #n residual rows on this rank; K conditions
+    L        = ‖s r‖² = Σ_c w_c mean(r_c²)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sngd.collectives import Ranks
+from sngd.jacobian import FactoredJacobian, Workspace
+from sngd.memory import Plan
+from sngd.residual import Collocation
+
+__all__ = ["Objective", "State"]
+
+# Balancing: w_c ← w_c (L̄/(L_c + floor))^power once a step. Without the floor the weights run away once
+# the loss is tiny.
+_BALANCE_POWER = 0.05
+_BALANCE_FLOOR = 1e-8
+
+
+@dataclass(frozen=True)
+class State:
+    """One point in parameter space with its residual.
+
+    Args:
+        theta: (P,), the same on every rank.
+        raw: (#n,) unweighted residual.
+        residual: (#n,) weighted residual s r.
+        losses: (K,) float64, weighted loss of each condition over all ranks.
+        loss: their sum; inf when it is not finite.
+    """
+
+    theta: Tensor
+    raw: Tensor
+    residual: Tensor
+    losses: Tensor
+    loss: float
+
+
+class Objective:
+    """Residuals, losses and Jacobians of one problem on one rank's points.
+
+    Args:
+        collocation: points, conditions and network.
+        ranks: sums the losses.
+        plan: how much of the Jacobian to keep.
+    """
+
+    def __init__(self, collocation: Collocation, ranks: Ranks, plan: Plan) -> None:
+        self.collocation, self.ranks, self.plan = collocation, ranks, plan
+        self.collocation.chunk = plan.chunk
+        self.workspace = Workspace()
+        self._scale = collocation.scale
+
+    def evaluate(self, theta: Tensor) -> State:
+        """Residual and loss at θ: K numbers are summed over ranks."""
+        raw = self.collocation.residual(theta)
+        residual = self._scale * raw
+        losses = self.collocation.condition_losses(residual.double().square())
+        self.ranks.sum(losses)
+        loss = float(losses.sum())
+        return State(theta, raw, residual, losses, loss if math.isfinite(loss) else math.inf)
+
+    def jacobian(self, theta: Tensor) -> FactoredJacobian:
+        """J of the weighted residual at θ."""
+        return FactoredJacobian(
+            self.collocation, theta, self._scale, keep=self.plan.keep, workspace=self.workspace
+        )
+
+    def replace_points(self, points: list[Tensor]) -> None:
+        """Go on with other collocation points of the same numbers."""
+        old = self.collocation
+        self.collocation = Collocation(old.problem, old.network, points, old.weights, old.chunk)
+
+    def balance(self, state: State) -> State:
+        """Shift weight towards the conditions that lag behind, w_c ← w_c (L̄/(L_c+10⁻⁸))^0.05, mean 1.
+
+        Every rank computes the same weights from the losses that it already has.
+        """
+        old = self.collocation.weights
+        losses = state.losses.to(old.dtype)
+        new = old * (losses.mean() / (losses + _BALANCE_FLOOR)) ** _BALANCE_POWER
+        new = new / new.mean()
+        self.collocation.weights = new
+        self._scale = self.collocation.scale
+        balanced = state.losses * (new / old).to(state.losses.dtype)
+        return replace(state, residual=self._scale * state.raw, losses=balanced, loss=float(balanced.sum()))
+
+    def diagnose(self, state: State) -> str:
+        """Why the loss is not finite: condition and point of the first bad residual.
+
+        Only the first rank that holds one names it; the others return an empty text.
+        """
+        found = self.collocation.locate(state.raw)
+        flag = state.losses.new_tensor(float(found is not None))
+        holders = torch.nonzero(self.ranks.gather(flag)).flatten().tolist()
+        if not holders:
+            return "the residuals are finite, but the loss overflows" if self.ranks.rank == 0 else ""
+        return found or "" if holders[0] == self.ranks.rank else ""

@@ -1,0 +1,200 @@
+"""What a user writes: conditions on regions of a domain, and what is known of the solution."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sngd.domain import Axis, Box, Region, Sampling
+from sngd.jet import Channel, Jet, close, coordinate, recorder
+
+__all__ = ["Condition", "Points", "Problem"]
+
+
+class Points:
+    """The points that a residual is evaluated on: p[X] is the coordinate X as a field.
+
+    Args:
+        values: (n, d) coordinates.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, axis: Axis) -> Jet:
+        index = getattr(axis, "index", axis)
+        dim = self.values.shape[1]
+        if not isinstance(index, int) or not 0 <= index < dim:
+            raise ValueError(f"axis {axis!r} does not exist: the domain has {dim} axes")
+        return coordinate(self.values, index, dim)
+
+
+Residual = Callable[[Any, Points], Any]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One requirement on the solution: residual(u, p) = 0 on a region.
+
+    Its part of the loss is weight · mean over the points of Σ_components residual².
+
+    Args:
+        name: how logs call it; unique within a problem.
+        residual: (u, p) → one number per point, or a tuple of such for several equations. u is the field
+            (a `Jet`; a tuple of them for a system), p the `Points`. It must treat points independently.
+        region: where its points lie: `domain.interior`, `domain.face(t=0)`, `domain.boundary("x")`.
+        points: number of collocation points N_c over all ranks.
+        weight: w_c, positive.
+        sampling: "kronecker" (low discrepancy) or "uniform" (independent).
+
+    Raises:
+        ValueError: an argument is out of range, each named with its value.
+    """
+
+    name: str
+    residual: Residual
+    region: Region
+    points: int
+    weight: float = 1.0
+    sampling: Sampling = "kronecker"
+
+    def __post_init__(self) -> None:
+        where = f"Condition({self.name!r})"
+        if not self.name or not isinstance(self.name, str):
+            raise ValueError(f"Condition name={self.name!r} must be a non-empty string")
+        if not callable(self.residual):
+            raise ValueError(f"{where}: residual={self.residual!r} must be a function (u, p) -> residual")
+        if not isinstance(self.region, Region):
+            raise ValueError(
+                f"{where}: region={self.region!r} must be a region of the domain, e.g. domain.interior"
+            )
+        if not isinstance(self.points, int) or isinstance(self.points, bool) or self.points < 1:
+            raise ValueError(f"{where}: points={self.points!r} must be a whole number ≥ 1")
+        if not (isinstance(self.weight, (int, float)) and math.isfinite(self.weight) and self.weight > 0):
+            raise ValueError(f"{where}: weight={self.weight!r} must be finite and > 0")
+        if self.sampling not in ("kronecker", "uniform"):
+            raise ValueError(f'{where}: sampling={self.sampling!r} must be "kronecker" or "uniform"')
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What one condition needs, found by running its residual on a recording field."""
+
+    channels: tuple[Channel, ...]
+    components: int
+
+
+class Problem:
+    """A differential equation with its conditions on a box.
+
+    Args:
+        domain: the box.
+        conditions: one or more `Condition`.
+        fields: names of the unknown fields; one name gives a scalar problem, several a system whose residuals
+            unpack them: `u, v = w`.
+        solution: p → the solution (a tuple for a system), exact or an interpolated reference; when
+            given, runs report relative errors against it. It is called on `Points`.
+        name: how logs and pictures call the problem.
+
+    Raises:
+        ValueError: no conditions, names that repeat, a region of another box, or a residual whose output
+            is not one number per point.
+    """
+
+    def __init__(
+        self,
+        domain: Box,
+        conditions: Sequence[Condition],
+        *,
+        fields: Sequence[str] = ("u",),
+        solution: Callable[[Points], Any] | None = None,
+        name: str = "problem",
+    ) -> None:
+        self.domain, self.name = domain, name
+        self.conditions = tuple(conditions)
+        self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
+        self.solution = solution
+        if not self.conditions:
+            raise ValueError("Problem: conditions is empty; give at least one Condition")
+        names = [c.name for c in self.conditions]
+        for kind, group in (("condition", names), ("field", list(self.fields))):
+            repeated = sorted({n for n in group if group.count(n) > 1})
+            if repeated:
+                raise ValueError(f"Problem: {kind} names must differ, {repeated} appear more than once")
+        if not self.fields:
+            raise ValueError('Problem: fields is empty; name at least one, e.g. fields=("u",)')
+        for c in self.conditions:
+            if c.region.box is not domain:
+                raise ValueError(
+                    f"Condition({c.name!r}): its region belongs to {c.region.box!r}, not to the problem's "
+                    f"domain {domain!r}"
+                )
+        self.signatures = tuple(self._record(c) for c in self.conditions)
+
+    def _record(self, condition: Condition) -> Signature:
+        """Run the residual once on recording fields: which derivatives, how many components."""
+        log: set[Channel] = set()
+        probe = condition.region.sample(0, 3, (0, 0, 0))
+        make = lambda: recorder(3, self.domain.dim, log, probe.dtype, probe.device)  # noqa: E731
+        u: Any = make() if len(self.fields) == 1 else tuple(make() for _ in self.fields)
+        components = evaluate_residual(condition, u, Points(probe)).shape[1]
+        return Signature(close(log), components)
+
+    def reference(self, points: Tensor) -> Tensor:
+        """The known solution at points (n, d) → (n, fields).
+
+        Raises:
+            ValueError: there is none, or it returns another shape.
+        """
+        if self.solution is None:
+            raise ValueError(f"problem {self.name!r} has no solution to compare with")
+        return _stack(self.solution(Points(points)), len(points), "solution", len(self.fields))
+
+
+def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
+    """The residual of one condition on given fields and points, (n, components).
+
+    Raises:
+        ValueError: it does not return one number per point.
+    """
+    what = f"residual of condition {condition.name!r}"
+    try:
+        result = condition.residual(u, p)
+    except Exception as error:
+        raise ValueError(f"{what} failed{_where(error)}: {type(error).__name__}: {error}") from error
+    return _stack(result, len(p), what)
+
+
+def _where(error: Exception) -> str:
+    """Line of the user's code that an exception passed through last."""
+    package = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith(package) and "site-packages" not in f.filename]
+    return f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+
+
+def _stack(result: Any, n: int, what: str, components: int | None = None) -> Tensor:
+    parts = list(result) if isinstance(result, (tuple, list)) else [result]
+    tensors = [part.value if isinstance(part, Jet) else part for part in parts]
+    for part in tensors:
+        if not isinstance(part, Tensor) or part.shape != (n,):
+            shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise ValueError(
+                f"{what} must return one number per point, shape ({n},), or a tuple of such; "
+                f"it returned {shape}"
+            )
+    if not tensors or (components is not None and len(tensors) != components):
+        raise ValueError(
+            f"{what} must return {components or 'at least one'} component(s), got {len(tensors)}"
+        )
+    return torch.stack(tensors, dim=1)

@@ -1,0 +1,223 @@
+"""From a config to a run folder: ranks, device, hooks, pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sngd import plot
+from sngd.collectives import Ranks, connect, host_rendezvous
+from sngd.config import RunConfig, describe, digest
+from sngd.networks import Network
+from sngd.tracking import Console, HistoryFile, ResultFile, read_history
+from sngd.train import Hook, Trained, train
+
+__all__ = ["Source", "execute", "pick_device", "start_local_ranks"]
+
+# What a rank that ended because another one failed may take before it is killed.
+_GRACE_SECONDS = 5.0
+SPECTRA = "spectra.npz"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run came from: enough to run it again.
+
+    Args:
+        path: config file.
+        text: its content.
+        flags: flags that replaced fields.
+    """
+
+    path: Path
+    text: str
+    flags: list[str]
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device of this process: "auto" takes this local rank's GPU where there is one.
+
+    Raises:
+        ValueError: CUDA is asked for and absent.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda' but torch finds no CUDA device here; use --device cpu or auto")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local >= torch.cuda.device_count():
+        raise ValueError(
+            f"local rank {local} has no GPU of its own: this machine shows {torch.cuda.device_count()}; "
+            "start fewer ranks or use --device cpu"
+        )
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device
+
+
+def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
+    """Run a config in this process, one rank of however many the environment names.
+
+    Raises:
+        ValueError: a mistake in config, problem or environment.
+    """
+    device = pick_device(run.device)
+    ranks = connect(device)
+    try:
+        folder = _claim_folder(run, ranks)
+        hooks: list[Hook] = []
+        if ranks.rank == 0:
+            opened = _OnStart(lambda: _open_folder(folder, run, source, ranks))
+            files = [HistoryFile(folder / "history.jsonl"), ResultFile(folder / "result.json")]
+            hooks = [opened, *files, Console(quiet=quiet)]
+        trained = train(run, ranks, device, hooks=hooks, folder=folder)
+        if ranks.rank == 0:
+            spectra = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
+            np.savez(folder / SPECTRA, **spectra)
+            draw(run, trained.network, trained.theta, folder)
+    finally:
+        ranks.close()
+    return trained
+
+
+class _OnStart:
+    """A hook that makes the run folder once the problem has proved sound."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+
+    def start(self, info: dict[str, Any]) -> None:
+        self._action()
+
+    def step(self, record: dict[str, Any]) -> None:
+        pass
+
+    def end(self, result: dict[str, Any]) -> None:
+        pass
+
+
+def _claim_folder(run: RunConfig, ranks: Ranks) -> Path:
+    """The run's folder, chosen by rank 0; refused everywhere if it exists."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    wanted = run.run_dir or Path("runs") / f"{run.problem.name}-{stamp}"
+    folder, taken = ranks.broadcast((str(wanted), check_folder(wanted)))
+    if taken:
+        raise ValueError(taken)
+    return Path(folder)
+
+
+def check_folder(folder: Path | None) -> str | None:
+    """Why a run folder cannot be used, None when it can."""
+    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        return f"run_dir={str(folder)!r} exists; nothing is overwritten: name another or remove it"
+    return None
+
+
+def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"run_dir={str(folder)!r} cannot be made: {error.strerror}") from error
+    content = {
+        "fields": describe(run),
+        "source": {
+            "path": str(source.path),
+            "sha256": digest(source.text),
+            "flags": source.flags,
+            "text": source.text,
+        },
+        "world_size": ranks.size,
+        "versions": {
+            "sngd": importlib.metadata.version("sngd"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(content, indent=2, default=str) + "\\n")
+
+
+def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:
+    """The three pictures of a run folder, from its history, spectra and final parameters."""
+    history = read_history(folder / "history.jsonl")
+    with np.load(folder / SPECTRA) as stored:
+        spectra = sorted((int(name.removeprefix("step_")), stored[name]) for name in stored.files)
+    damping = next((r["damping"] for r in reversed(history) if r["accepted"]), None)
+    return [
+        plot.plot_solution(run.problem, network, theta, folder / "solution.png"),
+        plot.plot_convergence(history, folder / "convergence.png"),
+        plot.plot_spectrum(spectra, folder / "spectrum.png", damping),
+    ]
+
+
+def start_local_ranks(count: int, arguments: list[str]) -> int:
+    """Start ranks 0 … count−1 of this program on this machine and wait for them.
+
+    The parent hosts the rendezvous on a free port of the loopback address. When one rank fails, the others
+    are ended.
+
+    Args:
+        count: ranks.
+        arguments: of `sngd`, without --ranks.
+
+    Returns:
+        0, or the exit code of the first rank that failed.
+    """
+    store = host_rendezvous(count)
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
+    children = []
+    for rank in range(count):
+        environment = os.environ | {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "OMP_NUM_THREADS": threads,
+        }
+        children.append(subprocess.Popen([sys.executable, "-m", "sngd.cli", *arguments], env=environment))
+    try:
+        return _wait(children)
+    except KeyboardInterrupt:  # the terminal has sent it to the ranks too: they finish their step
+        return _wait(children)
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    while True:
+        codes = [child.poll() for child in children]
+        failed = [code for code in codes if code]
+        if failed:
+            break
+        if all(code == 0 for code in codes):
+            return 0
+        time.sleep(0.05)
+    rank, code = codes.index(failed[0]), failed[0]
+    mistake = code == 2  # the user's: every rank has seen it or will, and one of them says so
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for child in children:
+        if not mistake and child.poll() is None:
+            child.terminate()
+    for child in children:
+        try:
+            child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+    if not mistake:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        print(f"error: rank {rank} ended with {how}; the other ranks were stopped", file=sys.stderr)
+    return code if code > 0 else 128 - code

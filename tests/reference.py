@@ -1,0 +1,157 @@
+"""The naive version of everything fast: dense matrices, nested autograd, plain numpy.
+
+Nothing here knows Taylor channels, Faà di Bruno's formula or factors of the Jacobian. A network is a function
+u(θ, x); a derivative is `torch.autograd.grad` of a derivative; a Jacobian is one reverse pass per row.
+
+Letters
+    P, N     parameters, rows
+    J        (N, P) dense
+    k        sketch rank
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sngd.networks import Network
+from sngd.residual import Collocation
+
+Array = np.ndarray
+# (components of u at x, x (n, d)) → components of the residual; written with `partial` alone
+NaiveResidual = Callable[[list[Tensor], Tensor], list[Tensor]]
+
+# from the definitions, in functions that autograd can differentiate any number of times
+PLAIN_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "sigmoid": torch.sigmoid,
+    "reciprocal": lambda z: 1 / z,
+    "softplus": lambda z: torch.logaddexp(z, torch.zeros_like(z)),
+    "silu": lambda z: z * torch.sigmoid(z),
+    "gelu": lambda z: z * 0.5 * torch.erfc(-z / 2**0.5),
+}
+
+
+def relative_error(got: Tensor | Array, want: Tensor | Array) -> float:
+    """max |got − want| / max |want|; shapes must agree."""
+    a, b = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
+    assert a.shape == b.shape, f"shapes differ: {a.shape} and {b.shape}"
+    assert np.isfinite(a).all(), "not finite"
+    top = np.abs(b).max(initial=0.0)
+    return float(np.abs(a - b).max(initial=0.0) / (top if top > 0 else 1.0))
+
+
+# ---------------------------------------------------------------------------------------------
+# Fields and their derivatives
+# ---------------------------------------------------------------------------------------------
+
+
+def network_function(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
+    """u(θ, x): θ (P,), x (n, d) → (n, fields), by the definition of a dense network."""
+    embedding, sizes = network.embedding, network.widths
+    f = PLAIN_FUNCTIONS[network.activation]
+
+    def u(theta: Tensor, x: Tensor) -> Tensor:
+        phase = x @ embedding.waves
+        h = torch.cat([x @ embedding.scale + embedding.offset, torch.cos(phase), torch.sin(phase)], dim=1)
+        position, weights = 0, []
+        for i, o in zip(sizes[:-1], sizes[1:], strict=True):
+            weights.append(theta[position : position + o * i].reshape(o, i))
+            position += o * i
+        for number, (weight, o) in enumerate(zip(weights, sizes[1:], strict=True)):
+            h = h @ weight.T + theta[position : position + o]
+            position += o
+            if number < len(weights) - 1:
+                h = f(h)
+        assert position == len(theta)
+        return h
+
+    return u
+
+
+def partial(values: Tensor, x: Tensor, *axes: int) -> Tensor:
+    """∂^α values / ∂x^α for values (n,) whose entry i depends on x[i] alone, by nested autograd."""
+    for axis in axes:
+        if not values.requires_grad:
+            return torch.zeros_like(values)
+        (gradient,) = torch.autograd.grad(values.sum(), x, create_graph=True, materialize_grads=True)
+        values = gradient[:, axis]
+    return values
+
+
+# ---------------------------------------------------------------------------------------------
+# Residuals and their Jacobian
+# ---------------------------------------------------------------------------------------------
+
+
+def residual(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor) -> Tensor:
+    """The weighted residual vector (N,), rows where `collocation` has them, conditions scaled √(w_c/N_c)."""
+    u = network_function(collocation.network)
+    rows = torch.zeros(collocation.row_count, dtype=theta.dtype)
+    conditions = collocation.problem.conditions
+    for number, (condition, function) in enumerate(zip(conditions, naive, strict=True)):
+        x = collocation.points[number].clone().requires_grad_()
+        if not len(x):
+            continue
+        parts = function(list(u(theta, x).unbind(1)), x)
+        scale = (float(collocation.weights[number]) / condition.points) ** 0.5
+        mine = torch.zeros(collocation.row_count, dtype=torch.bool)
+        mine[collocation.condition_rows[number]] = True
+        rows = rows.masked_scatter(mine, scale * torch.stack(parts, dim=1).flatten())
+    return rows
+
+
+def jacobian(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor) -> Tensor:
+    """Dense J = ∂r/∂θ (N, P), one reverse pass per row."""
+    theta = theta.clone().requires_grad_()
+    r = residual(collocation, naive, theta)
+    eye = torch.eye(len(r), dtype=r.dtype)
+    (j,) = torch.autograd.grad(r, theta, grad_outputs=eye, is_grads_batched=True)
+    return j
+
+
+# ---------------------------------------------------------------------------------------------
+# Steps
+# ---------------------------------------------------------------------------------------------
+
+
+def sketched_basis(j: Array, omega: Array) -> Array:
+    """Q (P, k) = orth(JᵀJΩ)."""
+    return np.linalg.qr(j.T @ (j @ omega))[0]
+
+
+def sketched_step(j: Array, r: Array, omega: Array, damping: float) -> Array:
+    """The damped step Q z(λ) (P,) in the sketched subspace, from a dense J."""
+    q = sketched_basis(j, omega)
+    u, s, vt = np.linalg.svd(j @ q, full_matrices=False)
+    return q @ (vt.T @ (-s / (s**2 + damping) * (u.T @ r)))
+
+
+def gauss_newton_step(j: Array, r: Array, damping: float) -> Array:
+    """argmin_δ ‖Jδ + r‖² + λ‖δ‖² (P,), by least squares on the stacked [J; √λ I]."""
+    stacked = np.vstack([j, np.sqrt(damping) * np.eye(j.shape[1])])
+    target = np.concatenate([-r, np.zeros(j.shape[1])])
+    return np.linalg.lstsq(stacked, target, rcond=None)[0]
+
+
+def train(collocation: Collocation, naive: Sequence[NaiveResidual], steps: int) -> Tensor:
+    """θ (P,) after some exact Levenberg–Marquardt steps from the initial parameters."""
+    theta, damping = collocation.network.initial.clone(), 1e-2
+    for _ in range(steps):
+        j = jacobian(collocation, naive, theta).numpy()
+        r = residual(collocation, naive, theta).detach().numpy()
+        while True:
+            trial = theta + torch.from_numpy(gauss_newton_step(j, r, damping))
+            if float(residual(collocation, naive, trial).detach().square().sum()) < r @ r:
+                theta, damping = trial, damping / 5
+                break
+            damping *= 10
+    return theta
