@@ -10,8 +10,9 @@ Letters
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Grids = list[np.ndarray]
+
 __all__ = ["plot_convergence", "plot_solution", "plot_spectrum"]
 
 _GRID = 201  # points per axis of a map; odd, so that the middle is one of them
@@ -37,7 +40,7 @@ _SIGNED = 0.05  # a field has two signs if the weaker reaches this share of the 
 _ELONGATED = 3.0  # a longer domain is not drawn to scale
 _TIME = ("t", "time")  # coordinates that are time: horizontal in a map, and never to scale
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito, safe for the colour-blind
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -51,32 +54,18 @@ _STYLE = {
 }
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure without global state, so that drawing leaves a user's own pyplot alone."""
+@contextlib.contextmanager
+def _picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure (inches), written at the end; pyplot and its global state stay untouched."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
-
-
-def _save(figure: Figure, path: str | Path) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, format="png")
-    return target
-
-
-def _style() -> Any:
-    from matplotlib import rc_context
-
-    return rc_context(_STYLE)
-
-
-# ---------------------------------------------------------------------------------------------
-# Convergence and spectrum
-# ---------------------------------------------------------------------------------------------
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        figure.savefig(path, format="png")
 
 
 def _column(history: Sequence[dict[str, Any]], key: str) -> np.ndarray:
@@ -119,8 +108,7 @@ def plot_convergence(history: Sequence[dict[str, Any]], path: str | Path) -> Pat
     if not history:
         raise ValueError("plot_convergence: history is empty, there is nothing to draw")
     seconds, step = _column(history, "seconds"), _column(history, "step")
-    with _style():
-        figure = _figure(8.5, 6.2)
+    with _picture(path, 8.5, 6.2) as figure:
         (time, conditions), (damping, rank) = figure.subplots(2, 2)
         _draw(time, seconds, _column(history, "loss"), color=_BLUE, label="loss")
         error = _column(history, "relative_l2")
@@ -145,7 +133,7 @@ def plot_convergence(history: Sequence[dict[str, Any]], path: str | Path) -> Pat
         _panel(rank, "step", "directions", log=False)
         if rank.lines:
             rank.set_ylim(bottom=0)
-        return _save(figure, path)
+    return Path(path)
 
 
 def plot_spectrum(
@@ -171,8 +159,7 @@ def plot_spectrum(
     count = len(ordered)
     # viridis without its yellow end, which does not show on paper
     colours = colormaps["viridis"](np.linspace(0.92, 0.0, count) if count > 1 else [0.0])
-    with _style():
-        figure = _figure(6.0, 3.9)
+    with _picture(path, 6.0, 3.9) as figure:
         axes = figure.subplots()
         for (step, sigma), colour in zip(ordered, colours, strict=True):
             if sigma.ndim != 1 or not len(sigma) or not sigma[0] > 0 or not np.isfinite(sigma[0]):
@@ -183,26 +170,14 @@ def plot_spectrum(
             level = damping / ordered[-1][1][0] ** 2
             axes.axhline(level, color=_ORANGE, linestyle="--", linewidth=1.1)
             label = rf"$\lambda / \sigma_1^2$ at step {ordered[-1][0]}"
-            axes.annotate(
-                label,
-                (1, level),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="right",
-                color=_ORANGE,
-            )
+            place: Any = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+            axes.text(1, level, label, color=_ORANGE, **place)
         norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
         bar = figure.colorbar(ScalarMappable(norm, ListedColormap(colours)), ax=axes, label="step")
         ticks = np.unique(np.linspace(0, count - 1, min(count, _TICKS)).round().astype(int))
-        bar.set_ticks(ticks, labels=[str(ordered[i][0]) for i in ticks])
+        bar.set_ticks(ticks.tolist(), labels=[str(ordered[i][0]) for i in ticks])
         bar.minorticks_off()
-        return _save(figure, path)
-
-
-# ---------------------------------------------------------------------------------------------
-# Solution
-# ---------------------------------------------------------------------------------------------
+    return Path(path)
 
 
 def plot_solution(problem: Problem, network: Network, theta: Tensor, path: str | Path) -> Path:
@@ -231,9 +206,9 @@ def plot_solution(problem: Problem, network: Network, theta: Tensor, path: str |
         with torch.no_grad():
             reference = problem.reference(points).double()
         known = reference.cpu().numpy().T.reshape(-1, *shape)
-    with _style():
-        figure = _curves(problem, grids[0], u, known) if lines else _maps(problem, grids, u, known)
-        return _save(figure, path)
+    with _picture(path, 4, 3) as figure:  # they know their sizes
+        (_curves if lines else _maps)(figure, problem, grids, u, known)
+    return Path(path)
 
 
 def _plane(problem: Problem) -> tuple[int, ...]:
@@ -242,10 +217,11 @@ def _plane(problem: Problem) -> tuple[int, ...]:
     return tuple(sorted(first, key=lambda i: problem.domain.names[i] not in _TIME))
 
 
-def _curves(problem: Problem, x: np.ndarray, u: np.ndarray, known: np.ndarray | None) -> Figure:
+def _curves(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known: np.ndarray | None) -> None:
+    x = grids[0]
     fields = len(problem.fields)
     rows = 1 if known is None else 2
-    figure = _figure(max(4.8, 3.6 * fields), 2.2 * rows + 0.6)
+    figure.set_size_inches(max(4.8, 3.6 * fields), 2.2 * rows + 0.6)
     grid = figure.subplots(rows, fields, sharex=True, squeeze=False, height_ratios=[3, 2][:rows])
     for number, name in enumerate(problem.fields):
         top = grid[0, number]
@@ -255,15 +231,11 @@ def _curves(problem: Problem, x: np.ndarray, u: np.ndarray, known: np.ndarray | 
         top.set_ylabel(_math(name))
         top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
         if known is not None:
-            error = np.abs(u[number] - known[number])
             below = grid[1, number]
-            _draw(below, x, error, color=_ORANGE)
-            if below.lines:
-                below.set_yscale("log")
-            below.set_ylabel("|error|")
+            _draw(below, x, np.abs(u[number] - known[number]), color=_ORANGE)
+            below.set(ylabel="|error|", yscale="log" if below.lines else "linear")
         grid[-1, number].set_xlabel(_math(problem.domain.names[0]))
         grid[-1, number].set_xlim(x[0], x[-1])
-    return figure
 
 
 def _math(name: str) -> str:
@@ -279,9 +251,9 @@ def _held(problem: Problem) -> str:
     return ", ".join(f"{_math(domain.names[i])} = {middles[i]:.4g}" for i in held)
 
 
-def _field_colours(*values: np.ndarray) -> dict[str, Any]:
+def _field_colours(values: np.ndarray) -> dict[str, Any]:
     """Symmetric and diverging where the field has both signs, sequential where it has one."""
-    finite = np.concatenate([v[np.isfinite(v)] for v in values] or [np.zeros(1)])
+    finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     if min(-low, high) > _SIGNED * max(-low, high):
         reach = max(-low, high)
@@ -303,10 +275,10 @@ def _error_colours(error: np.ndarray) -> dict[str, Any]:
     return {"cmap": "magma", "norm": LogNorm(min(low, high / 10), high, clip=True)}
 
 
-def _maps(problem: Problem, grids: list[np.ndarray], u: np.ndarray, known: np.ndarray | None) -> Figure:
+def _maps(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known: np.ndarray | None) -> None:
     names, axes = problem.fields, _plane(problem)
     columns = 1 if known is None else 3
-    figure = _figure(3.1 * columns + 0.6, 2.6 * len(names) + 0.4)
+    figure.set_size_inches(3.1 * columns + 0.6, 2.6 * len(names) + 0.4)
     panels = figure.subplots(len(names), columns, squeeze=False, sharex=True, sharey=True)
     spans = [grid[-1] - grid[0] for grid in grids]
     to_scale = not any(problem.domain.names[i] in _TIME for i in axes)
@@ -330,5 +302,5 @@ def _maps(problem: Problem, grids: list[np.ndarray], u: np.ndarray, known: np.nd
         panel.set_xlabel(_math(problem.domain.names[axes[0]]))
     for panel in panels[:, 0]:
         panel.set_ylabel(_math(problem.domain.names[axes[1]]))
-    figure.suptitle(f"slice at {held}" if (held := _held(problem)) else None)
-    return figure
+    if held := _held(problem):
+        figure.suptitle(f"slice at {held}")

@@ -1,7 +1,7 @@
 """The sketch: a k-dimensional subspace of parameter space that holds the Gramian's leading directions.
 
-Randomised range finder (Halko, Martinsson, Tropp 2011, algorithm 4.3 with one power step, on the
-Gramian G = JᵀJ that is never formed):  Y = Jᵀ(J Ω), summed over ranks, Q = orth(Y).
+Randomised range finder (Halko, Martinsson, Tropp 2011) on the Gramian G = JᵀJ, which is never formed:
+Y = Jᵀ(J Ω), summed over ranks, Q = orth(Y).
 
 Letters
     P        parameters; #n rows on this rank; k sketch rank
@@ -14,8 +14,12 @@ import torch
 from torch import Tensor
 
 from sngd.collectives import Ranks
+from sngd.core import tsqr
 from sngd.domain import fold
 from sngd.jacobian import FactoredJacobian
+
+# Diagonal entries of a triangle below this many roundings of the largest hold no information.
+_ROUNDING = 32
 
 __all__ = ["orthonormalize", "range_finder", "test_matrix"]
 
@@ -58,12 +62,36 @@ def orthonormalize(y: Tensor) -> Tensor:
     return q
 
 
-def range_finder(jacobian: FactoredJacobian, omega: Tensor, ranks: Ranks) -> Tensor:
+def range_finder(jacobian: FactoredJacobian, omega: Tensor, ranks: Ranks, *, stable: bool = True) -> Tensor:
     """Q (P, k), an orthonormal basis for the range of JᵀJΩ.
+
+    The plain product loses every direction with σ_j² below the rounding of σ_1², that is σ_j < 10⁻⁸ σ_1 in
+    float64. The stable form orthonormalises between the two factors (Halko, Martinsson, Tropp 2011,
+    algorithm 4.4) and reaches σ_j ≈ 10⁻¹⁶ σ_1:
+
+        A₀ = J Ω = Q₀ T₀ (TSQR),   Y = Jᵀ Q₀,   Q = orth(Y)
 
     Args:
         jacobian: this rank's rows of J.
         omega: (P, k), the same on every rank.
-        ranks: sums Y over ranks, P·k numbers.
+        ranks: sums Y over ranks, P·k numbers; the stable form also gathers a k×k triangle of each.
+        stable: orthonormalise in between; costs one more pass over the rows where they are not kept.
     """
-    return orthonormalize(ranks.sum(jacobian.normal_matmul(omega)))
+    if not stable:
+        return orthonormalize(ranks.sum(jacobian.normal_matmul(omega)))
+    a = jacobian.matmul(omega)
+    whitened = torch.linalg.solve_triangular(_floored(tsqr(a, ranks)), a, upper=True, left=False)
+    return orthonormalize(ranks.sum(jacobian.rmatmul(whitened)))
+
+
+def _floored(triangle: Tensor) -> Tensor:
+    """The triangle with its diagonal lifted to rounding level, so that it can be solved with.
+
+    Columns beyond the numerical rank come out of the solve as noise of moderate size, which is what a
+    range finder wants there.
+    """
+    diagonal = triangle.diagonal()
+    info = torch.finfo(triangle.dtype)
+    floor = (_ROUNDING * info.eps * diagonal.abs().max()).clamp_min(info.tiny)
+    lifted = torch.where(diagonal.abs() < floor, floor, diagonal)
+    return triangle + torch.diag(lifted - diagonal)

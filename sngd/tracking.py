@@ -301,7 +301,7 @@ class Console(Writer):
         last = {**self._last, **{key: value for key, value in result.items() if value is not None}}
         error, loss = _number(last.get("relative_l2")), _number(last.get("loss"))
         steps = last.get("steps", last.get("step", self._steps))
-        name, reason = self._info.get("name", "run"), last.get("reason", "done")
+        name, reason = self._info.get("name", "run"), last.get("stop_reason", "done")
         self._say(f"{name}: {reason} after {steps} steps, {_clock(last.get('seconds', 0.0))}")
         self._say(f"relative L2 error {error}, loss {loss}")
         if self._info.get("run_dir"):

@@ -35,6 +35,8 @@ class SNGD:
         rank: sketch rank k to start with, and to stay with unless adaptive.
         max_rank: greatest rank; P and N bound it in any case.
         adaptive_rank: follow the spectrum up and down.
+        stable_sketch: orthonormalise between the two factors of the Gramian, which keeps directions below
+            10⁻⁸ σ_1; without it one pass over the rows is saved where they are not kept in memory.
         globalization: "trust_region" (damping judged after chord corrections) or "line_search" (the
             published pseudo-inverse with step lengths 2^{-j}).
         corrections: most chord corrections per candidate.
@@ -50,6 +52,7 @@ class SNGD:
     rank: int = 64
     max_rank: int | None = None
     adaptive_rank: bool = True
+    stable_sketch: bool = True
     globalization: Literal["trust_region", "line_search"] = "trust_region"
     corrections: int = 8
     acceptance: float = 0.075
@@ -110,7 +113,7 @@ class SNGDStepper:
         theta = state.theta
         jacobian = objective.jacobian(theta)
         omega = test_matrix(theta.numel(), k, self.seed, number, jacobian.dtype, theta.device)
-        q = range_finder(jacobian, omega, ranks)
+        q = range_finder(jacobian, omega, ranks, stable=self.config.stable_sketch)
         a = jacobian.matmul(q)
         core = factor(a, state.residual, ranks)
         model = Model(

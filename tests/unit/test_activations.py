@@ -39,7 +39,8 @@ def test_derivatives_equal_nested_autograd(name: str, order: int) -> None:
     # relative to the value itself where that is large (powers of z), else to the function's own scale of 1
     want = nested(name, z, order)
     error = (got[order] - want).abs() / want.abs().clamp_min(1.0)
-    assert error.max() < 2e-13, f"z={z[error.argmax()]}: {error.max()}"
+    # cancellation in polynomials of the logistic function near 1, times z: 2e-13 for the fifth of silu at 25
+    assert error.max() < (2e-13 if order < 5 else 5e-13), f"z={z[error.argmax()]}: {error.max()}"
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
@@ -70,10 +71,8 @@ def test_float32_stays_float32_and_accurate(name: str) -> None:
         assert error.max() < 1e-4, f"z={z[error.argmax()]}: {error.max()}"
 
 
-@pytest.mark.parametrize("name", sorted(NETWORK_ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(set(NETWORK_ACTIVATIONS) - {"sin"}))
 def test_saturated_ends_are_flat_not_nan(name: str) -> None:
-    if name == "sin":
-        pytest.skip("sin does not saturate")
     ends = torch.tensor([-1e4, 1e4], dtype=torch.float64)
     for order, f in enumerate(ACTIVATIONS[name](ends, 5)):
         assert torch.isfinite(f).all()

@@ -1,0 +1,264 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sngd.domain import Axis, Box, fold, unit_points
+
+SAMPLINGS = ("kronecker", "uniform")
+KEY = (7, 3, 1)
+
+
+def box() -> Box:
+    return Box(x=(-2, 3), y=(0, 0.5), t=(10, 11))
+
+
+# ---------------------------------------------------------------------------------------------
+# Points are keyed
+# ---------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 200),
+    st.lists(st.integers(0, 200), max_size=6),
+    st.sampled_from(SAMPLINGS),
+    st.sampled_from(["interior", "face", "boundary"]),
+)
+def test_any_split_gives_the_same_points(total: int, cuts: list[int], sampling, where: str) -> None:
+    domain = box()
+    region = {"interior": domain.interior, "face": domain.face(t=10), "boundary": domain.boundary()}[where]
+    whole = region.sample(0, total, KEY, sampling)
+    edges = [0, *sorted(min(c, total) for c in cuts), total]
+    parts = [region.sample(a, b, KEY, sampling) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    assert whole.dtype == torch.float64
+    assert whole.shape == (total, 3)
+    assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_more_points_keep_the_first(sampling) -> None:
+    region = box().boundary()
+    assert torch.equal(region.sample(0, 30, KEY, sampling), region.sample(0, 99, KEY, sampling)[:30])
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_another_seed_epoch_or_condition_gives_other_points(sampling, position: int) -> None:
+    other = list(KEY)
+    other[position] += 1
+    a = box().interior.sample(0, 100, KEY, sampling)
+    b = box().interior.sample(0, 100, tuple(other), sampling)
+    assert not (a == b).any()
+
+
+def test_points_do_not_touch_the_generators() -> None:
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    a = box().interior.sample(0, 10, KEY)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    assert torch.equal(a, box().interior.sample(0, 10, KEY))
+
+
+def test_points_stay_as_they_are() -> None:
+    """Published runs can be repeated: the stream of points is part of the interface."""
+    got = {s: unit_points(1000, 1001, 2, (1, 2, 3), s, "cpu")[0].tolist() for s in SAMPLINGS}
+    assert got == FROZEN
+
+
+FROZEN = {"kronecker": [0.0, 0.0], "uniform": [0.0, 0.0]}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=2, unique=True))
+def test_keys_of_different_tuples_differ(pair) -> None:
+    a, b = pair
+    assert fold(a) != fold(b)
+    assert fold(a) != fold((*a, 0))
+    assert 0 <= fold(a) < 2**64
+
+
+def test_negative_and_huge_seeds_are_keys_too() -> None:
+    keys = {fold((seed, 0)) for seed in (-1, 0, 1, 2**63, -(2**63) + 5, 2**31)}
+    assert len(keys) == 6
+    assert torch.isfinite(box().interior.sample(0, 5, (-1, 0, 0))).all()
+
+
+# ---------------------------------------------------------------------------------------------
+# Points are spread as they should be
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_unit_points_lie_in_the_half_open_cube(sampling, dim: int) -> None:
+    u = unit_points(0, 5000, dim, KEY, sampling, "cpu")
+    assert float(u.min()) >= 0
+    assert float(u.max()) < 1
+    # every decile of every coordinate is hit about 500 times: 5 standard deviations of uniform points
+    for column in u.T:
+        counts = torch.histc(column, 10, 0, 1)
+        assert float((counts - 500).abs().max()) < 5 * math.sqrt(5000 * 0.1 * 0.9)
+
+
+def test_uniform_points_have_the_moments_of_independent_uniform_ones() -> None:
+    n = 200_000
+    u = unit_points(0, n, 3, KEY, "uniform", "cpu")
+    five = 5 / math.sqrt(n)  # five standard errors
+    assert float((u.mean(0) - 1 / 2).abs().max()) < five * math.sqrt(1 / 12)
+    assert float((u.square().mean(0) - 1 / 3).abs().max()) < five * math.sqrt(4 / 45)
+    centred = u - 0.5
+    covariance = centred.T @ centred / n
+    off = covariance - torch.diag(covariance.diagonal())
+    assert float(off.abs().max()) < five / 12
+    for lag in (1, 2, 7):  # neighbours in the sequence are independent
+        assert float((centred[lag:] * centred[:-lag]).mean(0).abs().max()) < five / 12
+    assert len(torch.unique(u[:, 0])) == n
+
+
+def test_uniform_sets_of_different_keys_are_uncorrelated() -> None:
+    n = 100_000
+    sets = [unit_points(0, n, 1, (seed, epoch, c), "uniform", "cpu")[:, 0] - 0.5
+            for seed in (0, 1) for epoch in (0, 1) for c in (0, 1)]
+    stacked = torch.stack(sets)
+    covariance = stacked @ stacked.T / n
+    off = covariance - torch.diag(covariance.diagonal())
+    assert float(off.abs().max()) < 5 / math.sqrt(n) / 12
+
+
+def largest_gap(u: torch.Tensor) -> float:
+    """Of points on the circle [0, 1)."""
+    s = u.sort().values
+    return float(torch.cat([s.diff(), s[:1] + 1 - s[-1:]]).max())
+
+
+def star_discrepancy(u: torch.Tensor, boxes: torch.Tensor) -> float:
+    """max over anchored boxes [0, b) of |share of points inside − volume|: a lower bound of the star discrepancy."""
+    inside = (u.unsqueeze(0) < boxes.unsqueeze(1)).all(2).double().mean(1)
+    return float((inside - boxes.prod(1)).abs().max())
+
+
+def test_kronecker_points_leave_small_gaps_in_one_dimension() -> None:
+    n = 1000
+    for seed in range(5):
+        kronecker = largest_gap(unit_points(0, n, 1, (seed,), "kronecker", "cpu")[:, 0])
+        uniform = largest_gap(unit_points(0, n, 1, (seed,), "uniform", "cpu")[:, 0])
+        # three-distance theorem for the golden ratio: at most φ²/(√5 n)·φ < 2/n; uniform points about ln n / n
+        assert kronecker < 2 / n
+        assert uniform > 4 / n
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_kronecker_points_have_lower_discrepancy(dim: int) -> None:
+    n = 1024
+    boxes = torch.rand(2000, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = {
+        s: [star_discrepancy(unit_points(0, n, dim, (seed,), s, "cpu"), boxes) for seed in range(8)]
+        for s in SAMPLINGS
+    }
+    assert max(found["kronecker"]) < min(found["uniform"]), found
+    assert sum(found["uniform"]) > 3 * sum(found["kronecker"]), found
+
+
+# ---------------------------------------------------------------------------------------------
+# Regions
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_interior_fills_the_box(sampling) -> None:
+    domain = box()
+    points = domain.interior.sample(0, 2000, KEY, sampling)
+    for column, (low, high) in zip(points.T, domain.bounds, strict=True):
+        assert low <= float(column.min()) < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < float(column.max()) < high
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_face_holds_its_coordinates_exactly(sampling) -> None:
+    points = box().face(t=10.3, x=-2).sample(0, 500, KEY, sampling)
+    assert (points[:, 2] == 10.3).all()
+    assert (points[:, 0] == -2).all()
+    assert float(points[:, 1].max() - points[:, 1].min()) > 0.49
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_boundary_hits_every_face_in_proportion_to_its_measure(sampling) -> None:
+    domain = box()  # faces: x 0.5·1 twice, y 5·1 twice, t 5·0.5 twice
+    n = 20_000
+    points = domain.boundary().sample(0, n, KEY, sampling)
+    total = 2 * (0.5 + 5 + 2.5)
+    for axis, measure in enumerate((0.5, 5, 2.5)):
+        for end in domain.bounds[axis]:
+            share = float((points[:, axis] == end).double().mean())
+            expected = measure / total
+            assert abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / n), (axis, end)
+    on_a_face = [(points[:, i : i + 1] == torch.tensor(b)).any(1) for i, b in enumerate(domain.bounds)]
+    assert torch.stack(on_a_face).any(0).all()
+
+
+def test_points_of_one_face_are_spread_over_it() -> None:
+    """The lot that picks the face is independent of the place on the face."""
+    points = Box(x=(0, 1), y=(0, 1)).boundary().sample(0, 4000, KEY)
+    for axis, end in ((0, 0.0), (0, 1.0), (1, 0.0), (1, 1.0)):
+        along = points[points[:, axis] == end][:, 1 - axis]
+        assert len(along) > 900
+        counts = torch.histc(along, 10, 0, 1)
+        assert float(counts.min()) > 0.5 * len(along) / 10, (axis, end, counts)
+
+
+def test_boundary_of_one_axis_and_of_a_line() -> None:
+    points = box().boundary("y").sample(0, 300, KEY)
+    assert set(points[:, 1].tolist()) == {0.0, 0.5}
+    ends = Box(x=(-1, 4)).boundary().sample(0, 300, KEY)
+    assert set(ends[:, 0].tolist()) == {-1.0, 4.0}
+    assert 130 < int((ends == 4).sum()) < 170
+
+
+def test_periodic_axes_have_no_boundary() -> None:
+    domain = Box(x=(0, 1), t=(0, 2), periodic="x")
+    assert domain.periodic == (0,)
+    assert set(domain.boundary().sample(0, 50, KEY)[:, 1].tolist()) == {0.0, 2.0}
+    with pytest.raises(ValueError, match="axis 'x' is periodic and has no boundary"):
+        domain.boundary("x")
+    with pytest.raises(ValueError, match="every axis is periodic"):
+        Box(x=(0, 1), periodic=("x",)).boundary()
+
+
+def test_axes_are_named_in_order() -> None:
+    domain = Box(x=(0, 1), t=(0, 2), periodic=("t",))
+    assert domain.axes == (Axis(0, "x"), Axis(1, "t"))
+    assert domain.dim == 2
+    assert repr(domain) == "Box(x=(0.0, 1.0), t=(0.0, 2.0), periodic=('t',))"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "at least one axis"),
+        ({"x": (0, 0)}, r"x=\(0, 0\) must be finite with low < high"),
+        ({"x": (2, 1)}, r"x=\(2, 1\) must be finite"),
+        ({"x": (0, math.inf)}, "must be finite"),
+        ({"x": (math.nan, 1)}, "must be finite"),
+        ({"x": 3}, r"x=3 must be a pair"),
+        ({"x": (0, 1, 2)}, "must be a pair"),
+        ({"x": (0, 1), "periodic": "y"}, r"axis 'y' does not exist: this box has the axes \('x',\)"),
+    ],
+)
+def test_bad_boxes_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Box(**arguments)
+
+
+def test_bad_regions_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs a coordinate to hold"):
+        box().face()
+    with pytest.raises(ValueError, match=r"axis 'z' does not exist"):
+        box().face(z=0)
+    with pytest.raises(ValueError, match=r"face\(t=9\) lies outside of t in \[10.0, 11.0\]"):
+        box().face(t=9)
+    with pytest.raises(ValueError, match="axis 'z' does not exist"):
+        box().boundary("z")
+    with pytest.raises(ValueError, match=r"sampling='sobol' must be"):
+        box().interior.sample(0, 3, KEY, "sobol")

@@ -1,0 +1,433 @@
+"""Two halves as in sngd/jet.py: Taylor channels through a network, and the algebra of fields."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS
+from sngd.domain import Box
+from sngd.jet import (
+    Channel,
+    Jet,
+    Laplacian,
+    TaylorRules,
+    close,
+    coordinate,
+    d,
+    field,
+    laplacian,
+    recorder,
+)
+from sngd.networks import MLP
+from tests.reference import PLAIN_FUNCTIONS, network_function, partial, relative_error
+
+CHANNEL_SETS: dict[str, set[Channel]] = {
+    "values": {()},
+    "order 1": {(0,), (2,)},
+    "order 2": {(0, 0), (0, 1), (2, 2)},
+    "order 3": {(0, 0, 0), (0, 1, 2), (1, 1, 2)},
+    "order 4": {(0, 0, 0, 0), (0, 0, 1, 1), (0, 1, 2, 2), (0, 1, 1, 1)},
+    "laplacian": {Laplacian((0, 1, 2))},
+    "laplacians and others": {Laplacian((0, 1)), Laplacian((0, 1, 2)), (2, 2), (0, 1, 1)},
+}
+
+
+def derivative(values: Tensor, x: Tensor, channel: Channel) -> Tensor:
+    """A channel of values (n,) by nested autograd."""
+    if isinstance(channel, Laplacian):
+        return torch.stack([partial(values, x, i, i) for i in channel.axes]).sum(0)
+    return partial(values, x, *channel)
+
+
+# ---------------------------------------------------------------------------------------------
+# Channels
+# ---------------------------------------------------------------------------------------------
+
+
+def test_close_adds_what_the_chain_rule_needs_in_order() -> None:
+    assert close(set()) == ((),)
+    assert close({(0, 1, 1)}) == ((), (0,), (1,), (0, 1), (1, 1), (0, 1, 1))
+    assert close({Laplacian((0, 2)), (1,)}) == ((), (0,), (1,), (2,), Laplacian((0, 2)))
+
+
+@given(st.sets(st.lists(st.integers(0, 3), max_size=4).map(lambda a: tuple(sorted(a))), max_size=4))
+def test_close_is_the_smallest_set_closed_under_dropping_an_axis(requested: set[tuple[int, ...]]) -> None:
+    got = close(set(requested))
+    assert len(set(got)) == len(got)
+    assert requested <= set(got)
+    for alpha in got:
+        dropped = {alpha[:i] + alpha[i + 1 :] for i in range(len(alpha))}
+        assert dropped <= set(got)
+        assert not alpha or any(Counter(alpha) <= Counter(r) for r in requested)
+
+
+def test_rules_need_the_value_first() -> None:
+    for channels in ((), ((0,), ())):
+        with pytest.raises(ValueError, match=r"must start with the value \(\)"):
+            TaylorRules(channels)
+
+
+@pytest.mark.parametrize("activation", sorted(NETWORK_ACTIVATIONS))
+@pytest.mark.parametrize("name", CHANNEL_SETS)
+def test_network_channels_equal_nested_autograd(name: str, activation: str) -> None:
+    network = MLP((6, 5), activation).build(Box(x=(-1, 2), y=(0, 1), t=(0, 3)), 2, seed=1)
+    theta = network.initial + 0.3 * torch.randn_like(network.initial)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(5, 3, generator=generator, dtype=torch.float64)
+    channels = close(CHANNEL_SETS[name])
+    rules = TaylorRules(channels)
+    got = network.forward(theta, network.embedding.channels(x, channels), rules)
+
+    leaf = x.clone().requires_grad_()
+    u = network_function(network)(theta, leaf)
+    assert got.shape == (len(channels), 5, 2)
+    for number, channel in enumerate(channels):
+        for component in range(2):
+            want = derivative(u[:, component], leaf, channel).detach()
+            error = relative_error(got[number, :, component], want)
+            assert error < 1e-11, f"{channel}, component {component}: {error}"
+
+
+def test_the_recorded_forward_pass_is_the_forward_pass() -> None:
+    network = MLP((6, 5), "silu").build(Box(x=(-1, 2), t=(0, 1)), 2, seed=1)
+    x = torch.rand(5, 2, dtype=torch.float64)
+    rules = TaylorRules(close({(0, 0, 1), Laplacian((0, 1))}))
+    h = network.embedding.channels(x, rules.channels)
+    tape = network.record(network.initial, h, rules)
+    assert relative_error(tape.output, network.forward(network.initial, h, rules)) < 1e-15
+    # `derivatives` reaches one order further than the forward pass needs: the reverse pass takes it
+    assert all(len(f) == rules.order + 2 for f in tape.derivatives)
+
+
+def compose_naively(
+    channels: tuple[Channel, ...], f: Callable[[Tensor], Tensor], z: Tensor
+) -> Tensor:
+    """Channels of f∘z at 0 without Faà di Bruno: derivatives at x = 0 of f(Σ_α z_α x^α/α!).
+
+    z (C, m). The collapsed Laplacian is the second derivative of a polynomial with z_Δ on its first axis alone.
+    """
+    x = torch.zeros(z.shape[1], 3, dtype=z.dtype, requires_grad=True)
+
+    def polynomial(coefficients: dict[tuple[int, ...], Tensor]) -> Tensor:
+        total = torch.zeros(z.shape[1], dtype=z.dtype)
+        for alpha, coefficient in coefficients.items():
+            factor = math.prod(math.factorial(many) for many in Counter(alpha).values())
+            monomial = torch.ones(z.shape[1], dtype=z.dtype)
+            for axis in alpha:
+                monomial = monomial * x[:, axis]
+            total = total + coefficient * monomial / factor
+        return total
+
+    plain = {c: z[i] for i, c in enumerate(channels) if not isinstance(c, Laplacian)}
+    result = []
+    for number, channel in enumerate(channels):
+        if isinstance(channel, Laplacian):
+            low = {alpha: value for alpha, value in plain.items() if len(alpha) <= 1}
+            inner = polynomial(low | {(channel.axes[0],) * 2: z[number]})
+        else:
+            inner = polynomial(plain)
+        result.append(derivative(f(inner), x, channel))
+    return torch.stack(result)
+
+
+@pytest.mark.parametrize("activation", sorted(NETWORK_ACTIVATIONS))
+@pytest.mark.parametrize("name", CHANNEL_SETS)
+def test_rules_forwards_and_backwards_equal_autograd(name: str, activation: str) -> None:
+    channels = close(CHANNEL_SETS[name])
+    rules = TaylorRules(channels)
+    generator = torch.Generator().manual_seed(3)
+    n, q, width = 2, 2, 3
+    z = torch.randn(len(channels), n, width, generator=generator, dtype=torch.float64)
+    h_bar = torch.randn(len(channels), n, q, width, generator=generator, dtype=torch.float64)
+    f = NETWORK_ACTIVATIONS[activation](z[0], rules.order + 1)
+
+    leaf = z.flatten(1).requires_grad_()
+    naive = compose_naively(channels, PLAIN_FUNCTIONS[activation], leaf)
+    assert relative_error(rules.forward(z, f), naive.detach().view_as(z)) < 1e-11
+    out = torch.full_like(z, math.nan)
+    assert rules.forward(z, f, out=out) is out
+    assert torch.equal(out, rules.forward(z, f))
+
+    got = rules.backward(z, f, h_bar)
+    assert got.shape == h_bar.shape
+    for j in range(q):
+        (want,) = torch.autograd.grad(naive, leaf, h_bar[:, :, j].flatten(1), retain_graph=True)
+        assert relative_error(got[:, :, j], want.view_as(z)) < 1e-11
+
+
+def test_rules_leave_their_arguments_alone() -> None:
+    channels = close({(0, 0, 1, 1), Laplacian((0, 1))})
+    rules = TaylorRules(channels)
+    z = torch.randn(len(channels), 4, 3, dtype=torch.float64)
+    f = NETWORK_ACTIVATIONS["tanh"](z[0], rules.order + 1)
+    h_bar = torch.randn(len(channels), 4, 2, 3, dtype=torch.float64)
+    before = [t.clone() for t in (z, h_bar, *f)]
+    rules.forward(z, f)
+    rules.backward(z, f, h_bar)
+    assert all(torch.equal(a, b) for a, b in zip(before, (z, h_bar, *f), strict=True))
+
+
+# ---------------------------------------------------------------------------------------------
+# Algebra of fields
+# ---------------------------------------------------------------------------------------------
+
+POINTS = torch.rand(6, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.5
+NUMBERS = torch.linspace(0.5, 2.0, 6, dtype=torch.float64)
+
+
+def first(x: Tensor) -> Tensor:
+    return torch.sin(2 * x[:, 0]) * torch.exp(0.3 * x[:, 1]) + x[:, 0] * x[:, 1] ** 2
+
+
+def second(x: Tensor) -> Tensor:
+    return 2 + torch.cos(x[:, 0] - 2 * x[:, 1])  # at least 1, so that it can be divided by
+
+
+class Plain:
+    """Tensors on points with the interface of a field: what the expressions below mean by autograd alone."""
+
+    def __init__(self) -> None:
+        self.x = POINTS.clone().requires_grad_()
+
+    def fields(self) -> list[Tensor]:
+        return [first(self.x), second(self.x), self.x[:, 0]]
+
+    def d(self, u: Tensor, *axes: int) -> Tensor:
+        return partial(u, self.x, *axes)
+
+    def laplacian(self, u: Tensor) -> Tensor:
+        return partial(u, self.x, 0, 0) + partial(u, self.x, 1, 1)
+
+
+class Jets:
+    """The same as fields."""
+
+    def fields(self) -> list[Jet]:
+        def make(function: Callable[[Tensor], Tensor]) -> Jet:
+            x = POINTS.clone().requires_grad_()
+            return Jet(lambda alpha: partial(function(x), x, *alpha).detach(), 2)
+
+        return [make(first), make(second), coordinate(POINTS, 0, 2)]
+
+    d = staticmethod(d)
+    laplacian = staticmethod(laplacian)
+
+
+ALPHAS = [(), (0,), (1,), (0, 0), (0, 1), (1, 1), (0, 0, 1), (0, 1, 1, 1)]
+
+# (fields or tensors u, v > 0, x; the interface) → one field or tensor
+EXPRESSIONS: dict[str, Callable] = {
+    "+u": lambda u, v, x, i: +u,
+    "-u": lambda u, v, x, i: -u,
+    "u + v": lambda u, v, x, i: u + v,
+    "u - v": lambda u, v, x, i: u - v,
+    "u v": lambda u, v, x, i: u * v,
+    "u / v": lambda u, v, x, i: u / v,
+    "u + 2": lambda u, v, x, i: u + 2,
+    "2 + u": lambda u, v, x, i: 2 + u,
+    "u - 2": lambda u, v, x, i: u - 2,
+    "2 - u": lambda u, v, x, i: 2 - u,
+    "3 u": lambda u, v, x, i: 3 * u,
+    "u 3": lambda u, v, x, i: u * 3,
+    "u / 4": lambda u, v, x, i: u / 4,
+    "1 / v": lambda u, v, x, i: 1 / v,
+    "2 / v": lambda u, v, x, i: 2 / v,
+    "u + c": lambda u, v, x, i: u + NUMBERS,
+    "c + u": lambda u, v, x, i: NUMBERS + u,
+    "u - c": lambda u, v, x, i: u - NUMBERS,
+    "c - u": lambda u, v, x, i: NUMBERS - u,
+    "u c": lambda u, v, x, i: u * NUMBERS,
+    "c u": lambda u, v, x, i: NUMBERS * u,
+    "u / c": lambda u, v, x, i: u / NUMBERS,
+    "c / v": lambda u, v, x, i: NUMBERS / v,
+    "add(c, u)": lambda u, v, x, i: torch.add(NUMBERS, u),
+    "sub(c, u)": lambda u, v, x, i: torch.sub(NUMBERS, u),
+    "sub(u, c)": lambda u, v, x, i: torch.sub(u, NUMBERS),
+    "mul(u, v)": lambda u, v, x, i: torch.mul(u, v),
+    "div(c, v)": lambda u, v, x, i: torch.div(NUMBERS, v),
+    "true_divide(u, v)": lambda u, v, x, i: torch.true_divide(u, v),
+    "u^0": lambda u, v, x, i: u**0 * v,
+    "u^1": lambda u, v, x, i: u**1,
+    "u^2": lambda u, v, x, i: u**2,
+    "u^3": lambda u, v, x, i: u**3,
+    "u^4": lambda u, v, x, i: u**4,
+    "u^7": lambda u, v, x, i: u**7,
+    "u^2.0": lambda u, v, x, i: u**2.0,
+    "v^-2": lambda u, v, x, i: v**-2,
+    "v^1.5": lambda u, v, x, i: v**1.5,
+    "pow(v, 2.5)": lambda u, v, x, i: torch.pow(v, 2.5),
+    "silu of nn": lambda u, v, x, i: functional.silu(u),
+    "gelu of nn": lambda u, v, x, i: functional.gelu(u),
+    "softplus of nn": lambda u, v, x, i: functional.softplus(u),
+    "sum": lambda u, v, x, i: sum([u, v, x]),
+    "x u": lambda u, v, x, i: x * u,
+    "sin πx": lambda u, v, x, i: torch.sin(math.pi * x),
+    "u_x": lambda u, v, x, i: i.d(u, 0),
+    "u_xy": lambda u, v, x, i: i.d(u, 1, 0),
+    "(u_x)_y": lambda u, v, x, i: i.d(i.d(u, 0), 1),
+    "(k u_x)_x": lambda u, v, x, i: i.d((1 + x**2) * v * i.d(u, 0), 0),
+    "(u³)_xx / v": lambda u, v, x, i: i.d(u**3, 0, 0) / v,
+    "sin(u_x v)_y": lambda u, v, x, i: i.d(torch.sin(i.d(u, 0) * v), 1),
+    "Δu": lambda u, v, x, i: i.laplacian(u),
+    "Δ(u v)": lambda u, v, x, i: i.laplacian(u * v),
+    "x Δ(exp u / v)": lambda u, v, x, i: x * i.laplacian(torch.exp(u) / v),
+    "ΔΔu": lambda u, v, x, i: i.laplacian(i.laplacian(u)),
+    "c Δu / 3 - 1": lambda u, v, x, i: NUMBERS * i.laplacian(u) / 3 - 1,
+} | {
+    f"{name} of the list": lambda u, v, x, i, name=name: (
+        PLAIN_FUNCTIONS[name](0.5 + v) if isinstance(v, Tensor) else _torch_function(name)(0.5 + v)
+    )
+    for name in ACTIVATIONS
+}
+
+
+def _torch_function(name: str) -> Callable:
+    return getattr(torch, name, None) or getattr(functional, name)
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_algebra_equals_nested_autograd(name: str) -> None:
+    expression = EXPRESSIONS[name]
+    plain, jets = Plain(), Jets()
+    want, got = expression(*plain.fields(), plain), expression(*jets.fields(), jets)
+    assert isinstance(got, Jet), f"the result is a {type(got).__name__} and has lost its derivatives"
+    for alpha in ALPHAS[: 6 if name == "ΔΔu" else None]:
+        values = plain.d(want, *alpha).detach()
+        assert relative_error(got.derivative(alpha), values) < 1e-11, alpha
+
+
+UNARY = {
+    "sin": torch.sin,
+    "tanh": torch.tanh,
+    "negative": lambda a: -a,
+    "square": lambda a: a**2,
+    "bounded exp": lambda a: torch.exp(torch.sin(a)),
+}
+BINARY = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / (2 + torch.cos(b)),
+    "c": lambda a, b: NUMBERS - a * 0.5,
+}
+TREES = st.recursive(
+    st.sampled_from(["u", "v", "x"]),
+    lambda inner: st.tuples(st.sampled_from(sorted(UNARY)), inner)
+    | st.tuples(st.sampled_from(sorted(BINARY)), inner, inner),
+    max_leaves=5,
+)
+
+
+def grow(tree, u, v, x):
+    if isinstance(tree, str):
+        return {"u": u, "v": v, "x": x}[tree]
+    if len(tree) == 2:
+        return UNARY[tree[0]](grow(tree[1], u, v, x))
+    return BINARY[tree[0]](grow(tree[1], u, v, x), grow(tree[2], u, v, x))
+
+
+@given(TREES, st.lists(st.integers(0, 1), max_size=3))
+def test_random_expressions_equal_nested_autograd(tree, axes: Sequence[int]) -> None:
+    plain, jets = Plain(), Jets()
+    want = partial(grow(tree, *plain.fields()), plain.x, *axes).detach()
+    got = grow(tree, *jets.fields())
+    got = d(got, *axes) if axes else got
+    scale = max(1.0, float(want.abs().max()))
+    assert float((got.value - want).abs().max()) < 1e-10 * scale
+
+
+def test_whole_powers_have_derivatives_where_the_field_vanishes() -> None:
+    x = coordinate(torch.tensor([[0.0], [2.0]], dtype=torch.float64), 0, 1)
+    assert d(x**2.0, 0, 0, 0).value.tolist() == [0.0, 0.0]
+    assert d(x**5, 0, 0, 0, 0, 0).value.tolist() == [120.0, 120.0]
+    assert d(x**5, *[0] * 6).value.tolist() == [0.0, 0.0]
+
+
+def test_a_derivative_is_evaluated_once() -> None:
+    asked = []
+    u = Jet(lambda alpha: asked.append(alpha) or NUMBERS, 2)
+    for _ in range(3):
+        d(u, 0).value, u.value, d(d(u, 1), 0).value, d(u, 0, 1).value
+    assert Counter(asked) == {(0,): 1, (): 1, (0, 1): 1}
+
+
+def test_laplacian_takes_the_collapsed_channel_only_where_there_is_one() -> None:
+    channels = close({Laplacian((0, 1)), (0, 0), (1, 1)})
+    values = torch.arange(len(channels), dtype=torch.float64).view(-1, 1, 1)
+    number = {c: float(i) for i, c in enumerate(channels)}
+    u = field(values, channels, 0, 2)
+    assert laplacian(u).value.item() == number[Laplacian((0, 1))]
+    assert laplacian(u, (1, 0)).value.item() == number[Laplacian((0, 1))]
+    assert laplacian(u, (1,)).value.item() == number[(1, 1)]
+    # a product has no collapsed channel: Δ(1·u) by its parts
+    assert laplacian(u * 1.0).value.item() == number[(0, 0)] + number[(1, 1)]
+
+
+def test_field_picks_its_component() -> None:
+    values = torch.randn(3, 4, 2, dtype=torch.float64)
+    u, v = (field(values, ((), (0,), (1,)), j, 2) for j in range(2))
+    assert torch.equal(u.value, values[0, :, 0])
+    assert torch.equal(d(v, 1).value, values[2, :, 1])
+
+
+@pytest.mark.parametrize(
+    ("residual", "needs"),
+    [
+        (lambda u, x: u, {()}),
+        (lambda u, x: d(u, 1), {(1,)}),
+        (lambda u, x: d(u, 1) + u * d(u, 0) - d(u, 0, 0), {(), (0,), (1,), (0, 0)}),
+        (lambda u, x: d(u, 1, 0), {(0, 1)}),
+        (lambda u, x: laplacian(u), {Laplacian((0, 1, 2))}),
+        (lambda u, x: laplacian(u, (2, 0)), {Laplacian((0, 2))}),
+        (lambda u, x: laplacian(u, (2,)), {(2, 2)}),
+        (lambda u, x: d(x * d(u, 0), 0), {(0,), (0, 0)}),
+        (lambda u, x: d(laplacian(u, (0, 1)), 2), {(0, 0, 2), (1, 1, 2)}),
+        (lambda u, x: torch.exp(u) * x, {()}),
+        (lambda u, x: x * x, set()),
+    ],
+)
+def test_recorder_finds_the_channels(residual: Callable, needs: set[Channel]) -> None:
+    log: set[Channel] = set()
+    u = recorder(4, 3, log, torch.float64, torch.device("cpu"))
+    result = residual(u, coordinate(torch.rand(4, 3, dtype=torch.float64), 0, 3))
+    assert result.value.shape == (4,)
+    assert log == needs
+
+
+def test_other_torch_functions_take_the_value() -> None:
+    u, *_ = Jets().fields()
+    assert torch.equal(torch.abs(u), u.value.abs())
+    with pytest.raises(ValueError, match="a tensor has no derivative"):
+        d(torch.abs(u), 0)
+
+
+def test_errors_say_what_to_do() -> None:
+    u, v, _ = Jets().fields()
+    box = Box(a=(0, 1), b=(0, 1), c=(0, 1))
+    with pytest.raises(ValueError, match=r"axis .*'c'.* does not exist: the domain has 2 axes"):
+        d(u, box.axes[2])
+    with pytest.raises(ValueError, match=r"axis -1 does not exist"):
+        d(u, -1)
+    with pytest.raises(ValueError, match="needs at least one axis, got none"):
+        d(u)
+    with pytest.raises(ValueError, match=r"needs a field, got tuple.*`u, v = w`"):
+        d((u, v), 0)
+    with pytest.raises(ValueError, match="needs a field, got Tensor"):
+        laplacian(u.value)
+    for axes in ((0, 0), ()):
+        with pytest.raises(ValueError, match="needs distinct axes"):
+            laplacian(u, axes)
+    with pytest.raises(ValueError, match=r"axis 5 does not exist"):
+        laplacian(u, (0, 5))
+    with pytest.raises(TypeError, match=r"cannot be unpacked.*fields=\('u', 'v'\)"):
+        _a, _b = u
+    for bad in (lambda: u + "1", lambda: u * None, lambda: u / "2", lambda: u ** "2", lambda: "3" - u):
+        with pytest.raises(TypeError):
+            bad()
