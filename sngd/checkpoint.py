@@ -42,4 +42,8 @@ def load(folder: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"checkpoint {str(path)!r} cannot be read: {error}") from error
+        # torch's own text is a page long and advises to run foreign code
+        kind = type(error).__name__
+        raise ValueError(
+            f"checkpoint {str(path)!r} cannot be read ({kind}): it is damaged or no checkpoint"
+        ) from error

@@ -138,9 +138,9 @@ def _without(flags: list[str], name: str) -> list[str]:
     spellings = (name, name[:2] + name[2:].replace("-", "_"))
     kept, skip = [], False
     for flag in flags:
-        if not skip and not flag.startswith(tuple(f"{spelling}=" for spelling in spellings)):
-            if flag not in spellings:
-                kept.append(flag)
+        named = flag in spellings or flag.startswith(tuple(f"{spelling}=" for spelling in spellings))
+        if not skip and not named:
+            kept.append(flag)
         skip = flag in spellings and not skip
     return kept
 

@@ -65,24 +65,29 @@ class RunConfig:
     run_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        def positive(x: float | None) -> bool:
-            return x is None or (x > 0 and not math.isnan(x))
+        def whole(x: Any, least: int) -> bool:
+            return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+        def positive(x: Any) -> bool:
+            return isinstance(x, (int, float)) and not isinstance(x, bool) and x > 0
 
         checks = [
             ("problem", isinstance(self.problem, Problem), "a Problem"),
             ("network", isinstance(self.network, (MLP, SIREN)), "MLP(...) or SIREN(...)"),
             ("optimizer", isinstance(self.optimizer, SNGD), "SNGD(...)"),
-            ("seed", 0 <= self.seed < 2**31, "between 0 and 2**31 − 1"),
-            ("resample_every", self.resample_every >= 0, "≥ 0"),
-            ("max_steps", self.max_steps >= 1, "≥ 1"),
-            ("max_seconds", positive(self.max_seconds), "> 0"),
-            ("target_error", positive(self.target_error), "> 0"),
-            ("evaluate_every", self.evaluate_every >= 1, "≥ 1"),
-            ("evaluate_points", self.evaluate_points >= 1, "≥ 1"),
+            ("seed", whole(self.seed, 0) and self.seed < 2**31, "a whole number between 0 and 2**31 − 1"),
+            ("balance", isinstance(self.balance, bool), "True or False"),
+            ("resample_every", whole(self.resample_every, 0), "a whole number ≥ 0"),
+            ("max_steps", whole(self.max_steps, 1), "a whole number ≥ 1"),
+            ("max_seconds", self.max_seconds is None or positive(self.max_seconds), "> 0"),
+            ("target_error", self.target_error is None or positive(self.target_error), "> 0"),
+            ("evaluate_every", whole(self.evaluate_every, 1), "a whole number ≥ 1"),
+            ("evaluate_points", whole(self.evaluate_points, 1), "a whole number ≥ 1"),
             ("device", self.device in ("auto", "cpu", "cuda"), '"auto", "cpu" or "cuda"'),
             ("dtype", self.dtype in ("float64", "float32"), '"float64" or "float32"'),
-            ("memory_gb", positive(self.memory_gb), "> 0"),
+            ("memory_gb", self.memory_gb is None or positive(self.memory_gb), "> 0"),
             ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
+            ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),
         ]
         for name, good, wanted in checks:
             if not good:
@@ -147,7 +152,7 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
         "Flags", [(name, hints[name], dataclasses.field(default=getattr(run, name))) for name in names]
     )
     flags.__doc__ = RunConfig.__doc__
-    given = tyro.cli(flags, args=arguments, prog=program, description="")
+    given: Any = tyro.cli(flags, args=arguments, prog=program, description="")
     return dataclasses.replace(run, **{name: getattr(given, name) for name in names})
 
 

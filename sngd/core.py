@@ -16,11 +16,13 @@ Letters
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sngd.collectives import Ranks
+if TYPE_CHECKING:
+    from sngd.collectives import Ranks
 
 __all__ = ["Core", "factor", "tsqr"]
 

@@ -197,7 +197,8 @@ class FactoredJacobian:
 
     def dense(self) -> Tensor:
         """J as one matrix (#n, P); for small problems and tests."""
-        return torch.cat([torch.cat(blocks, dim=1) for _, blocks in self.row_blocks()])
+        rows = [torch.cat(blocks, dim=1) for _, blocks in self.row_blocks()]
+        return torch.cat(rows) if rows else self.theta.new_empty(self.shape, dtype=self.dtype)
 
     def kernel(self) -> Tensor:
         """K = J Jᵀ of this rank's rows, (#n, #n), from the factors without any array of width P."""

@@ -106,41 +106,40 @@ class TaylorRules:
         index = {channel: number for number, channel in enumerate(channels)}
         if not channels or channels[0] != ():
             raise ValueError(f"channels must start with the value (), got {channels}")
+        # Terms of order 2 and more: the one of order 1 is f'(z) z_α for every channel.
         self.terms: list[list[Term]] = []
         for channel in channels[1:]:
             if isinstance(channel, Laplacian):
                 squares = [Term(1.0, 2, (index[(i,)],) * 2) for i in channel.axes]
-                self.terms.append([Term(1.0, 1, (index[channel],)), *squares])
+                self.terms.append(squares)
             else:
                 self.terms.append(
                     [
                         Term(float(many), order, tuple(index[block] for block in blocks))
                         for many, order, blocks in _faa_di_bruno(channel)
+                        if order > 1
                     ]
                 )
-        self.order = max((t.order for terms in self.terms for t in terms), default=0)
+        highest = max((t.order for terms in self.terms for t in terms), default=1)
+        self.order = highest if len(channels) > 1 else 0
 
-    def forward(self, z: Tensor, derivatives: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, derivatives: Sequence[Tensor]) -> Tensor:
         """Channels of f∘z.
 
         Args:
             z: (C, n, w) channels before the activation.
             derivatives: f, f', … f^{(order)} at z[0], each (n, w).
-            out: where to write; a new tensor when absent.
 
         Returns:
             (C, n, w).
         """
-        h = torch.empty_like(z) if out is None else out
+        h = torch.empty_like(z)
         h[0].copy_(derivatives[0])
+        if len(z) > 1:  # every channel but the value has the term f'(z) z_α
+            torch.mul(z[1:], derivatives[1], out=h[1:])
         for number, terms in enumerate(self.terms, start=1):
-            target = h[number]
-            for position, group in enumerate(_by_order(terms)):
-                slope, inner = derivatives[group[0].order], _sum_of_products(group, z)
-                if position == 0:
-                    torch.mul(slope, inner, out=target)
-                else:
-                    target.addcmul_(slope, inner)
+            for group in _by_order(terms):
+                h[number].addcmul_(derivatives[group[0].order], _sum_of_products(group, z))
         return h
 
     def backward(self, z: Tensor, derivatives: Sequence[Tensor], h_bar: Tensor) -> Tensor:
@@ -154,10 +153,11 @@ class TaylorRules:
         Returns:
             (C, n, q, w), the cotangent of z.
         """
-        z_bar = torch.zeros_like(h_bar)
         slopes = [f.unsqueeze(1) for f in derivatives]
         zq = z.unsqueeze(2)
-        torch.mul(h_bar[0], slopes[1], out=z_bar[0])
+        z_bar = h_bar * slopes[1]
+        if len(z) > 1:
+            z_bar[0].addcmul_((h_bar[1:] * zq[1:]).sum(0), slopes[2])
         for number, terms in enumerate(self.terms, start=1):
             for group in _by_order(terms):
                 m = group[0].order
@@ -168,10 +168,7 @@ class TaylorRules:
                         others = list(term.factors)
                         others.remove(factor)
                         scale = term.coefficient * times
-                        if others:
-                            z_bar[factor].addcmul_(weighted, _product(others, zq), value=scale)
-                        else:
-                            z_bar[factor].add_(weighted, alpha=scale)
+                        z_bar[factor].addcmul_(weighted, _product(others, zq), value=scale)
         return z_bar
 
 
@@ -189,15 +186,17 @@ def _product(factors: Sequence[int], z: Tensor) -> Tensor:
 
 
 def _sum_of_products(terms: list[Term], z: Tensor) -> Tensor:
-    first = _product(terms[0].factors, z)
-    total = first if terms[0].coefficient == 1.0 else first * terms[0].coefficient
-    for position, term in enumerate(terms[1:]):
-        if len(term.factors) == 1:
-            total = torch.add(total, z[term.factors[0]], alpha=term.coefficient)
-            continue
-        left = _product(term.factors[:-1], z)
-        right = z[term.factors[-1]]
-        total = (total.addcmul_ if position else total.addcmul)(left, right, value=term.coefficient)
+    """Σ coefficient · Π z_B over terms of two factors and more."""
+    total: Tensor | None = None
+    for term in terms:
+        left, right = _product(term.factors[:-1], z), z[term.factors[-1]]
+        if total is None:
+            total = left * right
+            if term.coefficient != 1.0:
+                total *= term.coefficient
+        else:
+            total.addcmul_(left, right, value=term.coefficient)
+    assert total is not None
     return total
 
 

@@ -20,7 +20,7 @@ __all__ = ["Plan", "available_bytes", "make_plan"]
 # Shares of the budget: rows or factors that are kept, and one chunk in flight.
 _KEPT_SHARE = 0.5
 _CHUNK_SHARE = 0.125
-# What one chunk holds beside its rows, in units of its factors: activation derivatives, cotangents, temporaries.
+# What one chunk holds beside its rows, in units of its factors: derivatives, cotangents, temporaries.
 _TEMPORARIES = 4
 
 
@@ -58,8 +58,8 @@ def make_plan(collocation: Collocation, itemsize: int, budget: int) -> Plan:
     points = sum(len(b.points) for b in collocation.batches)
     if per_point > budget:
         raise ValueError(
-            f"memory_budget={budget} bytes is below the {per_point} bytes that one collocation point "
-            f"needs with P={network.parameters:,}; raise it"
+            f"a memory budget of {budget:,} bytes is below the {per_point:,} bytes that one collocation point "
+            f"needs with P={network.parameters:,}; raise memory_gb"
         )
     if points * per_point <= _KEPT_SHARE * budget:
         return Plan("rows", None, budget)

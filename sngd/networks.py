@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -147,10 +148,10 @@ class Network:
     def __init__(self, embedding: Embedding, widths: Sequence[int], activation: str, initial: Tensor) -> None:
         self.embedding, self.widths, self.activation = embedding, tuple(widths), activation
         self.initial = initial
-        self.shapes = [(o, i) for i, o in zip(self.widths[:-1], self.widths[1:], strict=True)]
+        self.shapes = [(o, i) for i, o in pairwise(self.widths)]
         sizes = [o * i for o, i in self.shapes]
         starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        self.weight_slices = [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        self.weight_slices = [slice(a, b) for a, b in pairwise(starts)]
         self.bias_slice = slice(starts[-1], starts[-1] + sum(o for o, _ in self.shapes))
         self.parameters = self.bias_slice.stop
         if initial.shape != (self.parameters,):
@@ -264,7 +265,7 @@ class MLP:
         generator = torch.Generator().manual_seed(seed)
         weights = [
             torch.randn(o, i, generator=generator, dtype=torch.float64) * math.sqrt(2 / (i + o))
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            for i, o in pairwise(widths)
         ]
         return Network(embedding, widths, self.activation, _flatten(weights))
 
@@ -297,7 +298,7 @@ class SIREN:
         widths = (embedding.features, *self.hidden, fields)
         generator = torch.Generator().manual_seed(seed)
         weights = []
-        for number, (i, o) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for number, (i, o) in enumerate(pairwise(widths)):
             bound = self.omega / i if number == 0 else math.sqrt(6 / i)
             weights.append((2 * torch.rand(o, i, generator=generator, dtype=torch.float64) - 1) * bound)
         return Network(embedding, widths, "sin", _flatten(weights))

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sngd.collectives import Ranks
 from sngd.jacobian import FactoredJacobian, Workspace
 from sngd.memory import Plan
 from sngd.residual import Collocation
+
+if TYPE_CHECKING:
+    from sngd.collectives import Ranks
 
 __all__ = ["Objective", "State"]
 

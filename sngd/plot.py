@@ -1,11 +1,6 @@
 """Pictures of a run: convergence, spectrum, solution. Each function writes one PNG, on rank 0 only.
 
 matplotlib is imported when a picture is drawn, not before, and draws without a display (Agg).
-
-Letters
-    σ_i      singular values of A = J Q; σ_i² are the Gramian's eigenvalues in the sketched subspace
-    λ        damping
-    d        coordinates; u, u* the network's fields and the known ones
 """
 
 from __future__ import annotations
@@ -13,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Grids = list[np.ndarray]
-
 __all__ = ["plot_convergence", "plot_solution", "plot_spectrum"]
+
+Grids = list[np.ndarray]
 
 _GRID = 201  # points per axis of a map; odd, so that the middle is one of them
 _LINE = 1001  # points of a curve
@@ -39,7 +35,11 @@ _TICKS = 8  # labels on the colour bar of a spectrum
 _SIGNED = 0.05  # a field has two signs if the weaker reaches this share of the stronger
 _ELONGATED = 3.0  # a longer domain is not drawn to scale
 _TIME = ("t", "time")  # coordinates that are time: horizontal in a map, and never to scale
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito, safe for the colour-blind
+_DIRECTIONS = "directions"
+_LEGEND = 72  # characters that a legend's row holds
+_BLUE, _ORANGE = "#0072B2", "#D55E00"
+# Okabe and Ito's colours, told apart by the colour-blind too; then dashed, then dotted.
+_COLOURS = [_BLUE, _ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -50,7 +50,6 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.3,
     "legend.frameon": False,
-    "mathtext.fontset": "dejavusans",
 }
 
 
@@ -81,17 +80,17 @@ def _draw(axes: Axes, x: np.ndarray, y: np.ndarray, positive: bool = True, **sty
         axes.plot(x[known], y[known], marker="." if known.sum() < 2 else None, **style)
 
 
-def _panel(axes: Axes, xlabel: str, ylabel: str, log: bool = True) -> None:
+def _panel(axes: Axes, x: np.ndarray, curves: dict[str, np.ndarray], xlabel: str, ylabel: str) -> None:
+    """Curves by their labels on a logarithmic scale, but for those that count directions."""
+    log = ylabel != _DIRECTIONS
+    for number, (label, y) in enumerate(curves.items()):
+        look: Any = {"color": _COLOURS[number % 7], "ls": ("-", "--", ":")[number // 7 % 3]}
+        _draw(axes, x, y, log, label=label, **look)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color="#888888")
-        axes.set(xticks=[], yticks=[])
-        return
-    if log:
-        axes.set_yscale("log")
-    names = max(len(str(line.get_label())) for line in axes.lines)
-    columns = max(1, min(len(axes.lines), 60 // (names + 8)))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
+    if axes.lines:
+        axes.set(**{"yscale": "log"} if log else {"ylim": (0, None)})
+        columns = max(1, min(len(axes.lines), _LEGEND // (max(map(len, curves)) + 6)))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
 
 
 def plot_convergence(history: Sequence[dict[str, Any]], path: str | Path) -> Path:
@@ -99,7 +98,7 @@ def plot_convergence(history: Sequence[dict[str, Any]], path: str | Path) -> Pat
 
     Args:
         history: one record per step, as of `read_history`. What a record lacks, or holds as None, is
-            left out.
+            left out; so is a panel of which nothing was recorded.
         path: the PNG.
 
     Raises:
@@ -107,32 +106,27 @@ def plot_convergence(history: Sequence[dict[str, Any]], path: str | Path) -> Pat
     """
     if not history:
         raise ValueError("plot_convergence: history is empty, there is nothing to draw")
-    seconds, step = _column(history, "seconds"), _column(history, "step")
-    with _picture(path, 8.5, 6.2) as figure:
-        (time, conditions), (damping, rank) = figure.subplots(2, 2)
-        _draw(time, seconds, _column(history, "loss"), color=_BLUE, label="loss")
-        error = _column(history, "relative_l2")
-        _draw(time, seconds, error, color=_ORANGE, label="relative $L^2$ error")
-        _panel(time, "time [s]", "loss, error")
-
-        parts = [record.get("losses") or {} for record in history]
-        names = list(dict.fromkeys(name for part in parts for name in part))
-        for number, name in enumerate(names):
-            _draw(conditions, step, _column(parts, name), color=f"C{number}", label=name)
-        _panel(conditions, "step", "weighted loss of each condition")
-
-        _draw(damping, step, _column(history, "damping"), color=_BLUE, label=r"damping $\lambda$")
-        tail = _column(history, "sigma_k") ** 2
-        _draw(damping, step, tail, color=_ORANGE, label=r"smallest $\sigma_k^2$ of the sketch")
-        _panel(damping, "step", r"$\lambda$, $\sigma_k^2$")
-
-        _draw(rank, step, _column(history, "rank"), False, color=_BLUE, label="rank $k$")
-        effective = _column(history, "effective_dimension")
-        label = r"effective dimension $\sum_i \sigma_i^2 / (\sigma_i^2 + \lambda)$"
-        _draw(rank, step, effective, False, color=_ORANGE, label=label)
-        _panel(rank, "step", "directions", log=False)
-        if rank.lines:
-            rank.set_ylim(bottom=0)
+    column = partial(_column, history)
+    step, tail = column("step"), column("sigma_k") ** 2
+    parts = [record.get("losses") or {} for record in history]
+    names = dict.fromkeys(name for part in parts for name in part)
+    losses = {name: _column(parts, name) for name in names}
+    errors = {"loss": column("loss"), "relative $L^2$ error": column("relative_l2")}
+    damping = {r"damping $\lambda$": column("damping"), r"last eigenvalue $\sigma_k^2$": tail}
+    rank = {"rank $k$": column("rank"), "effective dimension": column("effective_dimension")}
+    panels = [
+        (column("seconds"), errors, "time [s]", "loss, error"),
+        (step, losses, "step", "weighted losses"),
+        (step, damping, "step", r"$\lambda$, $\sigma_k^2$"),
+        (step, rank, "step", _DIRECTIONS),
+    ]
+    known = [p for p in panels if any(np.isfinite(y).any() for y in p[1].values())] or panels[:1]
+    with _picture(path, 8.5, 3.1 * ((len(known) + 1) // 2)) as figure:
+        grid = figure.subplots((len(known) + 1) // 2, 2, squeeze=False).ravel()
+        for axes, panel in zip(grid, known, strict=False):
+            _panel(axes, *panel)
+        for axes in grid[len(known) :]:
+            axes.remove()
     return Path(path)
 
 
@@ -142,7 +136,7 @@ def plot_spectrum(
     """Decay of the Gramian's eigenvalues, σ_i²/σ_1² over i, at several steps.
 
     Args:
-        snapshots: (step, σ) with singular values σ (k,) in descending order, not their squares.
+        snapshots: (step, σ) with the singular values σ (k,) of A = J Q, descending, not squared.
         path: the PNG.
         damping: λ of the last snapshot, drawn as a line at λ/σ_1².
 
@@ -165,13 +159,13 @@ def plot_spectrum(
             if sigma.ndim != 1 or not len(sigma) or not sigma[0] > 0 or not np.isfinite(sigma[0]):
                 raise ValueError(f"plot_spectrum: σ of step {step} must start with a number > 0")
             _draw(axes, np.arange(1, len(sigma) + 1), (sigma / sigma[0]) ** 2, color=colour)
-        axes.set(xlabel="index $i$", ylabel=r"$\sigma_i^2 / \sigma_1^2$", yscale="log")
+        axes.set(xlabel="index $i$", ylabel=r"$\sigma_i^2 / \sigma_1^2$", yscale="log", xlim=(0, None))
         if damping is not None and damping > 0 and math.isfinite(damping):
             level = damping / ordered[-1][1][0] ** 2
             axes.axhline(level, color=_ORANGE, linestyle="--", linewidth=1.1)
             label = rf"$\lambda / \sigma_1^2$ at step {ordered[-1][0]}"
-            place: Any = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
-            axes.text(1, level, label, color=_ORANGE, **place)
+            place: Any = {"transform": axes.get_yaxis_transform(), "ha": "left", "va": "bottom"}
+            axes.text(0.02, level, label, color=_ORANGE, **place)
         norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
         bar = figure.colorbar(ScalarMappable(norm, ListedColormap(colours)), ax=axes, label="step")
         ticks = np.unique(np.linspace(0, count - 1, min(count, _TICKS)).round().astype(int))
@@ -204,9 +198,8 @@ def plot_solution(problem: Problem, network: Network, theta: Tensor, path: str |
     known = None
     if problem.solution is not None:
         with torch.no_grad():
-            reference = problem.reference(points).double()
-        known = reference.cpu().numpy().T.reshape(-1, *shape)
-    with _picture(path, 4, 3) as figure:  # they know their sizes
+            known = problem.reference(points).double().cpu().numpy().T.reshape(-1, *shape)
+    with _picture(path, 4, 3) as figure:  # the size is set inside
         (_curves if lines else _maps)(figure, problem, grids, u, known)
     return Path(path)
 
@@ -219,8 +212,7 @@ def _plane(problem: Problem) -> tuple[int, ...]:
 
 def _curves(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known: np.ndarray | None) -> None:
     x = grids[0]
-    fields = len(problem.fields)
-    rows = 1 if known is None else 2
+    fields, rows = len(problem.fields), 1 if known is None else 2
     figure.set_size_inches(max(4.8, 3.6 * fields), 2.2 * rows + 0.6)
     grid = figure.subplots(rows, fields, sharex=True, squeeze=False, height_ratios=[3, 2][:rows])
     for number, name in enumerate(problem.fields):
@@ -234,13 +226,14 @@ def _curves(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known
             below = grid[1, number]
             _draw(below, x, np.abs(u[number] - known[number]), color=_ORANGE)
             below.set(ylabel="|error|", yscale="log" if below.lines else "linear")
-        grid[-1, number].set_xlabel(_math(problem.domain.names[0]))
-        grid[-1, number].set_xlim(x[0], x[-1])
+            if not below.lines:
+                below.text(0.5, 0.5, "no error > 0", transform=below.transAxes, ha="center")
+        grid[-1, number].set(xlabel=_math(problem.domain.names[0]), xlim=x[[0, -1]])
 
 
 def _math(name: str) -> str:
     """A name as it is set in print: single letters in italics."""
-    return f"${name}$" if len(name) == 1 else name
+    return f"${name}$" if len(name) == 1 and name.isalpha() else name
 
 
 def _held(problem: Problem) -> str:
@@ -276,13 +269,15 @@ def _error_colours(error: np.ndarray) -> dict[str, Any]:
 
 
 def _maps(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known: np.ndarray | None) -> None:
-    names, axes = problem.fields, _plane(problem)
+    names = problem.fields
+    horizontal, vertical = (problem.domain.names[i] for i in _plane(problem))
     columns = 1 if known is None else 3
-    figure.set_size_inches(3.1 * columns + 0.6, 2.6 * len(names) + 0.4)
+    ratio = float(np.ptp(grids[1]) / np.ptp(grids[0]))
+    if horizontal in _TIME or not 1 / _ELONGATED <= ratio <= _ELONGATED:
+        ratio = 1.0  # not to scale
+    width = min(2.4, 3.0 / ratio)
+    figure.set_size_inches((width + 0.8) * columns + 0.4, (width * ratio + 0.5) * len(names) + 0.4)
     panels = figure.subplots(len(names), columns, squeeze=False, sharex=True, sharey=True)
-    spans = [grid[-1] - grid[0] for grid in grids]
-    to_scale = not any(problem.domain.names[i] in _TIME for i in axes)
-    to_scale = to_scale and max(spans) <= _ELONGATED * min(spans)
     for row, name in enumerate(names):
         pictures = [(f"{_math(name)}, network", u[row])]
         colours = [_field_colours(u[row])]
@@ -294,13 +289,12 @@ def _maps(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known: 
         for panel, (title, values), style in zip(panels[row], pictures, colours, strict=True):
             mesh = panel.pcolormesh(*grids, values.T, shading="nearest", rasterized=True, **style)
             panel.set(title=title, xlim=grids[0][[0, -1]], ylim=grids[1][[0, -1]])
+            panel.set(xlabel=_math(horizontal), ylabel=_math(vertical))
+            panel.label_outer()
             panel.set_facecolor("#bbbbbb")  # where a value is not finite
-            panel.set_aspect("equal" if to_scale else "auto")
+            panel.set_box_aspect(ratio)
             panel.grid(False)
-            figure.colorbar(mesh, ax=panel, pad=0.02).outline.set_visible(False)
-    for panel in panels[-1]:
-        panel.set_xlabel(_math(problem.domain.names[axes[0]]))
-    for panel in panels[:, 0]:
-        panel.set_ylabel(_math(problem.domain.names[axes[1]]))
+            beside = panel.inset_axes((1.03, 0, 0.045, 1))  # as high as the map, to scale or not
+            figure.colorbar(mesh, cax=beside).outline.set_visible(False)
     if held := _held(problem):
         figure.suptitle(f"slice at {held}")

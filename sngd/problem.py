@@ -31,7 +31,7 @@ class Points:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, axis: Axis) -> Jet:
+    def __getitem__(self, axis: Axis) -> Any:  # a Jet; Any, so that torch.sin(p[X]) passes type checkers
         index = getattr(axis, "index", axis)
         dim = self.values.shape[1]
         if not isinstance(index, int) or not 0 <= index < dim:

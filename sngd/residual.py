@@ -106,7 +106,7 @@ class Collocation:
                 h = self.embed(batch, start, stop)
                 z = self.network.forward(theta, h, batch.rules)
                 parts.append(self.apply(batch, z, start).flatten())
-        return torch.cat(parts)
+        return torch.cat(parts) if parts else theta.new_empty(0)  # a rank may have no points
 
     def chunks(self, batch: Batch) -> list[tuple[int, int]]:
         """Point ranges of a batch, each at most `chunk` long."""

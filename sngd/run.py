@@ -86,7 +86,7 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
             hooks = [opened, *files, Console(quiet=quiet)]
         trained = train(run, ranks, device, hooks=hooks, folder=folder)
         if ranks.rank == 0:
-            spectra = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
+            spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
             np.savez(folder / SPECTRA, **spectra)
             draw(run, trained.network, trained.theta, folder)
     finally:
@@ -147,7 +147,7 @@ def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks) -> 
             "python": platform.python_version(),
         },
     }
-    (folder / "config.json").write_text(json.dumps(content, indent=2, default=str) + "\\n")
+    (folder / "config.json").write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
 def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:

@@ -10,16 +10,20 @@ Letters
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from sngd.collectives import Ranks
 from sngd.core import tsqr
 from sngd.domain import fold
 from sngd.jacobian import FactoredJacobian
 
 # Diagonal entries of a triangle below this many roundings of the largest hold no information.
 _ROUNDING = 32
+
+if TYPE_CHECKING:
+    from sngd.collectives import Ranks
 
 __all__ = ["orthonormalize", "range_finder", "test_matrix"]
 

@@ -24,8 +24,6 @@ from rich.text import Text
 
 __all__ = ["Console", "HistoryFile", "ResultFile", "Writer", "read_history"]
 
-logger = logging.getLogger(__name__)
-
 Values = Mapping[str, Any]
 
 
@@ -54,7 +52,7 @@ class Writer:
             write()
         except Exception as error:  # whatever breaks here is worth less than the run
             self._failed = True
-            logger.warning("%s: %r; the run goes on without", what, error)
+            logging.getLogger(__name__).warning("%s: %r; the run goes on without", what, error)
             self._abandon(error)
 
     def _abandon(self, error: Exception | None = None) -> None:
@@ -123,9 +121,7 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: another line is not a JSON object, named by its number.
     """
-    lines = Path(path).read_bytes().split(b"\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
+    lines = Path(path).read_bytes().rstrip().split(b"\n")
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -169,10 +165,6 @@ class ResultFile(Writer):
 
 
 _REFRESH = 1 / 8  # seconds between two drawings of the live line
-_FIRST = 3  # steps that a log always shows
-_GAP = (5.0, 300.0)  # seconds between two lines of a log, at least and at most …
-_GROWTH = 0.2  # … and this share of the time so far in between
-_SHARE = 0.1  # a line at every tenth of the budget, too
 
 
 class _Terminal(rich.console.Console):
@@ -182,11 +174,12 @@ class _Terminal(rich.console.Console):
 
 def _number(value: Any) -> str:
     """Three digits of a number, a dash where there is none."""
-    known = value is not None and math.isfinite(value)
-    return f"{float(value):.2e}" if known else "–"
+    return "–" if value is None or not math.isfinite(value) else f"{float(value):.2e}"
 
 
 def _clock(seconds: float) -> str:
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
     hours = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
     return f"{hours}:{rest:02d}"
@@ -196,7 +189,7 @@ class Console(Writer):
     """Progress on standard output: one live line on a terminal, sparse plain lines in a log.
 
     A log gets the first three steps, every tenth of the budget, and between them a line every 5 s
-    at first, ever more rarely later, at least every 5 minutes.
+    at first, then whenever the time has grown by a fifth, at least every 5 minutes.
 
     Args:
         quiet: write nothing.
@@ -208,11 +201,8 @@ class Console(Writer):
         self._failed = quiet
         self._out = _Terminal(file=file, highlight=False, emoji=False)
         self._live: Live | None = None
-        self._info: Values = {}
-        self._last: Values = {}
-        self._steps = 0
-        self._drawn = -math.inf
-        self._logged = (0.0, 0.0)  # seconds and share of the budget at the last line
+        self._info, self._last, self._steps = dict[str, Any](), dict[str, Any](), 0
+        self._drawn, self._logged = -math.inf, (0.0, 0.0)  # seconds; seconds and share of the budget
 
     def start(self, info: Values) -> None:
         """Say what runs where; on a terminal, begin the live line."""
@@ -221,7 +211,7 @@ class Console(Writer):
 
     def step(self, record: Values) -> None:
         """Show a step, if it is time to."""
-        self._last, self._steps = record, self._steps + 1
+        self._last, self._steps = dict(record), self._steps + 1
         self._attempt(self._step, "console")
 
     def end(self, result: Values) -> None:
@@ -271,12 +261,8 @@ class Console(Writer):
     def _due(self, record: Values) -> bool:
         """Whether a log gets a line for this step."""
         seconds, done = self._logged
-        gap = min(max(_GAP[0], _GROWTH * seconds), _GAP[1])
-        return (
-            self._steps <= _FIRST
-            or record.get("seconds", 0.0) >= seconds + gap
-            or (self._done(record) or 0.0) >= done + _SHARE
-        )
+        late = record.get("seconds", 0.0) >= seconds + min(max(5.0, 0.2 * seconds), 300.0)
+        return self._steps <= 3 or late or int(10 * (self._done(record) or 0.0)) > int(10 * done)
 
     def _done(self, record: Values) -> float | None:
         """Share of the budget that is spent, in [0, 1]; None without a budget."""

@@ -15,13 +15,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sngd import checkpoint
-from sngd.collectives import Ranks
 from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
 from sngd.memory import available_bytes, make_plan
@@ -29,6 +28,9 @@ from sngd.networks import Network
 from sngd.objective import Objective
 from sngd.optimizers import Report, Stepper
 from sngd.residual import Collocation, NonFiniteResidualError
+
+if TYPE_CHECKING:
+    from sngd.collectives import Ranks
 
 __all__ = ["Hook", "Trained", "train"]
 
@@ -120,7 +122,7 @@ def train(
     loop = _Loop(run, ranks, device, hooks if ranks.rank == 0 else (), folder if ranks.rank == 0 else None)
     with _interruptible() as interrupts:
         for number in range(1, run.max_steps + 1):
-            loop.step(number, interrupted=bool(interrupts))
+            loop.step(number, interrupts)
             if loop.reason:
                 break
     return loop.finish()
@@ -154,8 +156,8 @@ class _Loop:
         for hook in hooks:
             hook.start(self._info())
 
-    def step(self, number: int, *, interrupted: bool) -> None:
-        """Step `number`, its record, and whether it was the last."""
+    def step(self, number: int, interrupts: list[int]) -> None:
+        """Step `number`, its record, and whether it was the last; interrupts may fill while it runs."""
         run = self.run
         if run.resample_every and number > 1 and (number - 1) % run.resample_every == 0:
             self.objective.replace_points(draw_points(run, number, self.ranks, self.device, self.dtype))
@@ -168,7 +170,7 @@ class _Loop:
         if self.evaluation is not None and (number % run.evaluate_every == 0 or number == run.max_steps):
             error = self.evaluation.relative_l2(self.stepper.state.theta)
         seconds = time.perf_counter() - self.began
-        self.reason = self._agree(self._stop(number, seconds, error, interrupted))
+        self.reason = self._agree(self._stop(number, seconds, error, bool(interrupts)))
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.spectra.append((number, report.sigma.cpu()))
         if self.ranks.rank == 0:

@@ -4,8 +4,8 @@
         ...
     assert seen.elements < 1000, seen
 
-Every tensor that an operator returns is inspected, also those of the reverse pass on the CPU. What a kernel allocates
-and frees within itself (the workspace of a LAPACK routine) is not seen.
+Every tensor that an operator returns is inspected, also those of the reverse pass on the CPU. What a kernel
+allocates and frees within itself (the workspace of a LAPACK routine) is not seen.
 """
 
 from __future__ import annotations

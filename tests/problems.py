@@ -29,7 +29,9 @@ class Case:
         """All points, or of `ranks` equal shards the one of `rank`."""
         rank, ranks = split.get("rank", 0), split.get("ranks", 1)
         points = [
-            c.region.sample(c.points * rank // ranks, c.points * (rank + 1) // ranks, (seed, 0, i), c.sampling)
+            c.region.sample(
+                c.points * rank // ranks, c.points * (rank + 1) // ranks, (seed, 0, i), c.sampling
+            )
             for i, c in enumerate(self.problem.conditions)
         ]
         weights = torch.tensor([c.weight for c in self.problem.conditions], dtype=torch.float64)

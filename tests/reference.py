@@ -12,6 +12,7 @@ Letters
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def network_function(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
         phase = x @ embedding.waves
         h = torch.cat([x @ embedding.scale + embedding.offset, torch.cos(phase), torch.sin(phase)], dim=1)
         position, weights = 0, []
-        for i, o in zip(sizes[:-1], sizes[1:], strict=True):
+        for i, o in pairwise(sizes):
             weights.append(theta[position : position + o * i].reshape(o, i))
             position += o * i
         for number, (weight, o) in enumerate(zip(weights, sizes[1:], strict=True)):

@@ -43,7 +43,7 @@ class ThreadRanks:
 
 
 def on_ranks(size: int, work: Callable[[ThreadRanks], T]) -> list[T]:
-    """work(ranks) on every one of `size` ranks at once; their results in order. A failure breaks the barrier."""
+    """work(ranks) on every one of `size` ranks at once; results in order. A failure breaks the barrier."""
     slots, barrier = [None] * size, Barrier(size)
 
     def run(rank: int) -> T:

@@ -61,19 +61,31 @@ class SNGD:
     halvings: int = 30
 
     def __post_init__(self) -> None:
+        def whole(x: Any, least: int) -> bool:
+            return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+        def within(x: Any, low: float, high: float) -> bool:
+            return isinstance(x, (int, float)) and low < x < high
+
         checks = [
-            ("rank", self.rank >= 1, "≥ 1"),
-            ("max_rank", self.max_rank is None or self.max_rank >= self.rank, "at least rank"),
+            ("rank", whole(self.rank, 1), "a whole number ≥ 1"),
+            (
+                "max_rank",
+                self.max_rank is None or (whole(self.rank, 1) and whole(self.max_rank, self.rank)),
+                "a whole number, at least rank",
+            ),
+            ("adaptive_rank", isinstance(self.adaptive_rank, bool), "True or False"),
+            ("stable_sketch", isinstance(self.stable_sketch, bool), "True or False"),
             (
                 "globalization",
                 self.globalization in ("trust_region", "line_search"),
                 '"trust_region" or "line_search"',
             ),
-            ("corrections", self.corrections >= 0, "≥ 0"),
-            ("acceptance", 0 < self.acceptance < 1, "between 0 and 1"),
-            ("damping", self.damping > 0 and math.isfinite(self.damping), "finite and > 0"),
-            ("cutoff", 0 <= self.cutoff < 1, "in [0, 1)"),
-            ("halvings", self.halvings >= 0, "≥ 0"),
+            ("corrections", whole(self.corrections, 0), "a whole number ≥ 0"),
+            ("acceptance", within(self.acceptance, 0, 1), "between 0 and 1"),
+            ("damping", within(self.damping, 0, math.inf), "finite and > 0"),
+            ("cutoff", self.cutoff == 0 or within(self.cutoff, 0, 1), "in [0, 1)"),
+            ("halvings", whole(self.halvings, 0), "a whole number ≥ 0"),
         ]
         for name, good, wanted in checks:
             if not good:

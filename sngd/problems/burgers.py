@@ -4,7 +4,8 @@
 
 The solution follows from the Cole–Hopf transformation u = −2ν φ_x/φ with φ a solution of the heat equation:
 
-    u(x, t) = −∫ sin(πη) f(η) G dη / ∫ f(η) G dη,   f(η) = exp(−cos(πη)/(2πν)),   η = x − √(4νt) s,  G = e^{−s²}
+    u(x, t) = −∫ sin(πη) f(η) e^{−s²} ds / ∫ f(η) e^{−s²} ds
+    f(η) = exp(−cos(πη)/(2πν)),   η = x − √(4νt) s
 
 evaluated by Gauss–Hermite quadrature in s (Basdevant et al., "Spectral and finite difference solutions of the
 Burgers equation", Computers & Fluids 14, 1986).

@@ -10,6 +10,7 @@ Müller and Zeinhofer, ICML 2023.
 from __future__ import annotations
 
 from math import pi
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ def nonlinear(interior: int = 512, boundary: int = 64) -> Problem:
     domain = Box(x=(-1, 1))
     (X,) = domain.axes
 
-    def solution(p: Points) -> Jet:
+    def solution(p: Points) -> Any:
         return torch.cos(pi * p[X])
 
     def equation(u: Jet, p: Points) -> Jet:

@@ -9,6 +9,7 @@ Source: the 2-dimensional Poisson problem of Müller and Zeinhofer, ICML 2023.
 from __future__ import annotations
 
 from math import pi
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def poisson2d(interior: int = 1200, boundary: int = 240) -> Problem:
     domain = Box(x=(0, 1), y=(0, 1))
     X, Y = domain.axes
 
-    def solution(p: Points) -> Jet:
+    def solution(p: Points) -> Any:
         return torch.sin(pi * p[X]) * torch.sin(pi * p[Y])
 
     def equation(u: Jet, p: Points) -> Jet:

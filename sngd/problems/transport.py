@@ -3,13 +3,14 @@
     u_t + c u_x = 0,   x periodic on [0, 2π], 0 < t < 1,   u(x, 0) = sin x
     u = sin(x − c t)
 
-Source: the convection problem of Krishnapriyan et al., "Characterizing possible failure modes in physics-informed
-neural networks", NeurIPS 2021, where plain PINNs fail from c = 20 on; here c = 30.
+Source: the convection problem of Krishnapriyan et al., "Characterizing possible failure modes in
+physics-informed neural networks", NeurIPS 2021, where plain PINNs fail from c = 20 on; here c = 30.
 """
 
 from __future__ import annotations
 
 from math import tau
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def transport(speed: float = 30.0, interior: int = 2048, initial: int = 512) -> 
     def start(u: Jet, p: Points) -> Jet:
         return u - torch.sin(p[X])
 
-    def solution(p: Points) -> Jet:
+    def solution(p: Points) -> Any:
         return torch.sin(p[X] - speed * p[T])
 
     conditions = [

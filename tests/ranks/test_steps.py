@@ -1,0 +1,353 @@
+"""Training on R ranks: the same losses, the same parameters, and what travels between them."""
+
+from dataclasses import dataclass
+from functools import cache
+from math import pi
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
+from sngd.collectives import LocalRanks
+from sngd.core import Core, factor, tsqr
+from sngd.problems import burgers, heat, transport
+from sngd.train import draw_points, train
+from tests.ranks.harness import Failure, run_ranks
+
+STEPS = 5
+SMALL = {"max_steps": STEPS, "evaluate_points": 200, "device": "cpu", "memory_gb": 0.5}
+
+
+def _runs() -> dict[str, RunConfig]:
+    return {
+        "heat": RunConfig(heat(101, 13, 18), MLP((10, 10)), SNGD(rank=24), **SMALL),
+        "burgers": RunConfig(burgers(0.05, 151, 31), MLP((8, 8)), SNGD(rank=24), balance=True, **SMALL),
+        "transport": RunConfig(
+            transport(3.0, 127, 29), MLP((9, 9)), SNGD(rank=20), resample_every=1, **SMALL
+        ),
+        "2001": RunConfig(heat(1501, 167, 333), MLP((8, 8)), SNGD(rank=24), **SMALL),
+        "plain": RunConfig(heat(101, 13, 18), MLP((10, 10)), SNGD(rank=24, stable_sketch=False), **SMALL),
+        "chunks": RunConfig(heat(101, 13, 18), MLP((10, 10)), SNGD(rank=24), **{**SMALL, "memory_gb": 3e-4}),
+        "few": RunConfig(heat(60, 3, 2), MLP((8, 8)), SNGD(rank=16), **SMALL),
+        "line_search": RunConfig(
+            heat(101, 13, 18), MLP((10, 10)), SNGD(rank=24, globalization="line_search", halvings=6), **SMALL
+        ),
+    }
+
+
+@dataclass
+class Followed:
+    """One rank's view of a run; records on rank 0 only.
+
+    Args:
+        records: lines of the history.
+        theta: final parameters.
+        projections: calls of Core.project per step.
+        payloads: (operation, numbers, bytes) per step; what came before the first step stands first.
+    """
+
+    records: list
+    theta: torch.Tensor
+    projections: list
+    payloads: list
+    result: dict
+
+
+class _Collect:
+    def __init__(self):
+        self.records = []
+
+    def start(self, info):
+        pass
+
+    def step(self, record):
+        self.records.append(record)
+
+    def end(self, result):
+        pass
+
+
+def _follow(ranks, name: str) -> Followed:
+    hook, calls, projections, payloads = _Collect(), [], [], []
+    project, agree = Core.project, train.__globals__["_Loop"]._agree
+
+    def counted(core, *arguments):
+        calls.append(1)
+        return project(core, *arguments)
+
+    def noted(loop, reason):  # the last exchange of a step
+        decided = agree(loop, reason)
+        projections.append(len(calls))
+        payloads.append(list(getattr(ranks, "payloads", ())))
+        return decided
+
+    with patch.object(Core, "project", counted), patch("sngd.train._Loop._agree", noted):
+        trained = train(_runs()[name], ranks, torch.device("cpu"), hooks=[hook])
+    per_step = np.diff([0, *projections]).tolist()
+    return Followed(hook.records, trained.theta, per_step, payloads, trained.result)
+
+
+@cache
+def _followed(name: str, size: int) -> list[Followed]:
+    return [_follow(LocalRanks(), name)] if size == 1 else run_ranks(size, _follow, name)
+
+
+def _losses(name: str, size: int) -> list[float]:
+    return [record["loss"] for record in _followed(name, size)[0].records]
+
+
+# ---------------------------------------------------------------------------------------------
+# One run on any number of ranks
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("name", ["heat", "burgers", "transport", "plain", "chunks", "line_search"])
+def test_losses_do_not_depend_on_the_number_of_ranks(name, size):
+    alone, together = _losses(name, 1), _losses(name, size)
+    assert len(alone) == STEPS
+    assert alone[-1] < 0.5 * alone[0]
+    # A pseudo-inverse amplifies rounding by the inverse of its cut-off: the published algorithm is not so sharp.
+    tolerance = 1e-6 if name == "line_search" else 1e-10
+    np.testing.assert_allclose(together, alone, rtol=tolerance)
+
+
+def test_2001_points_on_4_ranks():
+    run = _runs()["2001"]
+    assert sum(c.points for c in run.problem.conditions) == 2001
+    np.testing.assert_allclose(_losses("2001", 4), _losses("2001", 1), rtol=1e-10)
+    assert _followed("2001", 4)[0].result["points"] == 2001
+    assert _followed("2001", 4)[0].result["world_size"] == 4
+
+
+@pytest.mark.parametrize("name", ["heat", "burgers", "transport", "2001"])
+def test_parameters_are_equal_bit_for_bit_on_all_ranks(name):
+    first, *others = _followed(name, 4)
+    for other in others:
+        assert torch.equal(first.theta, other.theta)
+
+
+def test_balanced_weights_and_damping_agree_as_well():
+    for mine, other in zip(
+        _followed("burgers", 1)[0].records, _followed("burgers", 3)[0].records, strict=True
+    ):
+        for key in ("weights", "losses"):
+            np.testing.assert_allclose(list(other[key].values()), list(mine[key].values()), rtol=1e-9)
+        for key in ("damping", "rank", "corrections", "evaluations"):
+            assert other[key] == pytest.approx(mine[key], rel=1e-9), key
+    weights = _followed("burgers", 1)[0].records[-1]["weights"]
+    assert sum(weights.values()) / len(weights) == pytest.approx(1.0)
+    assert weights["equation"] != weights["initial"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Points
+# ---------------------------------------------------------------------------------------------
+
+
+class _Place:
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_shards_are_disjoint_and_make_up_the_whole_set(size):
+    run = _runs()["2001"]
+    draw = lambda place: draw_points(run, 1, place, torch.device("cpu"), torch.float64)  # noqa: E731
+    shards = [draw(_Place(rank, size)) for rank in range(size)]
+    for number, whole in enumerate(draw(_Place(0, 1))):
+        assert torch.equal(torch.cat([shard[number] for shard in shards]), whole)
+        lengths = [len(shard[number]) for shard in shards]
+        assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_rank_without_a_point_of_a_condition(size):
+    shares = [
+        [c.points * (r + 1) // size - c.points * r // size for r in range(size)] for c in _conditions("few")
+    ]
+    assert 0 in shares[2]
+    np.testing.assert_allclose(_losses("few", size), _losses("few", 1), rtol=1e-10)
+
+
+def _conditions(name):
+    return _runs()[name].problem.conditions
+
+
+def _fewer_points_than_ranks() -> RunConfig:
+    domain = Box(x=(-1, 1))
+    (X,) = domain.axes
+    ode = Condition("equation", lambda u, p: d(u, X) - torch.cos(p[X]), domain.interior, 3)
+    return RunConfig(Problem(domain, [ode]), MLP((5,)), SNGD(rank=3), **SMALL)
+
+
+def _train_on_three_points(ranks):
+    run, hook = _fewer_points_than_ranks(), _Collect()
+    train(run, ranks, torch.device("cpu"), hooks=[hook])
+    return [record["loss"] for record in hook.records]
+
+
+def test_a_rank_without_any_point():
+    alone = _train_on_three_points(LocalRanks())
+    together = run_ranks(4, _train_on_three_points)[0]
+    # Both sequences fall to rounding level within the five steps.
+    np.testing.assert_allclose(together, alone, rtol=1e-8, atol=1e-24)
+
+
+# ---------------------------------------------------------------------------------------------
+# What travels
+# ---------------------------------------------------------------------------------------------
+
+FLOAT64 = 8
+_VOTES = 5 * 4  # one float32 for each reason to stop
+
+
+def _expected_bytes(name: str, record: dict, projections: int) -> int:
+    """The table of METHOD §9, for one step."""
+    run = _runs()[name]
+    k, conditions = record["rank"], len(run.problem.conditions)
+    parameters = _followed(name, 2)[0].result["parameters"]
+    resampled = bool(run.resample_every) and record["step"] > 1
+    numbers = conditions * (record["evaluations"] + resampled)  # losses
+    numbers += parameters * k  # Y
+    numbers += k * k if run.optimizer.stable_sketch else 0  # triangle of JΩ
+    numbers += (k + 1) ** 2  # triangle of [A | r]
+    numbers += k * projections  # Uᵀq
+    return numbers * FLOAT64 + _VOTES
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("name", ["heat", "burgers", "transport", "plain", "chunks", "line_search"])
+def test_bytes_of_every_step_are_those_of_the_table(name, size):
+    followed = _followed(name, size)[0]
+    before = len(_conditions(name)) * FLOAT64  # the loss at the start
+    totals = [before, *(record["bytes_sent"] for record in followed.records)]
+    for record, projections, sent in zip(
+        followed.records, followed.projections, np.diff(totals), strict=True
+    ):
+        assert sent == _expected_bytes(name, record, projections), record
+        if name != "line_search":
+            assert projections >= record["corrections"]
+            assert record["evaluations"] >= 1 + record["corrections"]
+
+
+def test_one_process_sends_nothing():
+    assert {record["bytes_sent"] for record in _followed("heat", 1)[0].records} == {0}
+
+
+@pytest.mark.parametrize("name", ["heat", "transport", "2001"])
+def test_nothing_of_the_size_of_points_rows_or_the_gramian_travels(name):
+    run = _runs()[name]
+    for followed in _followed(name, 4):
+        k = max(record["rank"] for record in _followed(name, 4)[0].records)
+        parameters = followed.theta.numel()
+        rows = sum(c.points for c in run.problem.conditions)
+        largest = max(numbers for _, numbers, _ in followed.payloads[-1])
+        assert largest == parameters * k
+        allowed = {len(run.problem.conditions), 5}
+        for rank in {record["rank"] for record in _followed(name, 4)[0].records}:
+            allowed |= {rank, rank * rank, (rank + 1) ** 2, parameters * rank}
+        assert {numbers for _, numbers, _ in followed.payloads[-1]} <= allowed
+        assert not allowed & {rows, rows * k, parameters**2, rows * parameters}
+
+
+def test_the_bytes_of_a_step_do_not_depend_on_the_number_of_points():
+    """Ten times the points, and not one byte more for the same ranks, evaluations and corrections."""
+    small, large = _followed("heat", 4)[0], _followed("2001", 4)[0]
+    for followed, name in ((small, "heat"), (large, "2001")):
+        per_step = np.diff([24, *(record["bytes_sent"] for record in followed.records)])
+        assert per_step[0] == _expected_bytes(name, followed.records[0], followed.projections[0])
+    assert small.records[0]["rank"] == large.records[0]["rank"]
+
+
+# ---------------------------------------------------------------------------------------------
+# TSQR and the core over ranks
+# ---------------------------------------------------------------------------------------------
+
+ROWS, COLUMNS = 37, 6
+
+
+def _matrix() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randn(ROWS, COLUMNS, generator=generator, dtype=torch.float64)
+    return a * 10.0 ** -torch.arange(COLUMNS), torch.randn(ROWS, generator=generator, dtype=torch.float64)
+
+
+# The last of these leaves a rank with fewer rows than columns and one with none.
+SPLITS = {2: [20, 17], 3: [0, 3, 34], 4: [33, 4, 0, 0]}
+
+
+def _factor(ranks):
+    a, r = (x.split(SPLITS[ranks.size])[ranks.rank] for x in _matrix())
+    core = factor(a, r, ranks)
+    q = torch.sin(torch.arange(ROWS, dtype=torch.float64)).split(SPLITS[ranks.size])[ranks.rank]
+    return tsqr(a, ranks), core, core.project(a, q, ranks)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_tsqr_and_the_core_are_those_of_the_whole_matrix(size):
+    a, r = _matrix()
+    u, sigma, vt = np.linalg.svd(a.numpy(), full_matrices=False)
+    q = np.sin(np.arange(ROWS))
+    results = run_ranks(size, _factor)
+    for triangle, core, projected in results:
+        assert torch.equal(triangle, triangle.triu())
+        np.testing.assert_allclose((triangle.T @ triangle).numpy(), (a.T @ a).numpy(), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(core.sigma.numpy(), sigma, rtol=1e-12)
+        # Singular vectors have no sign of their own; U c and U Uᵀq have.
+        signs = np.sign((core.v.numpy() * vt.T).sum(0))
+        np.testing.assert_allclose(core.c.numpy() * signs, u.T @ r.numpy(), rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(projected.numpy() * signs, u.T @ q, rtol=1e-9, atol=1e-11)
+    for _, core, projected in results[1:]:
+        assert torch.equal(core.c, results[0][1].c)
+        assert torch.equal(projected, results[0][2])
+
+
+# ---------------------------------------------------------------------------------------------
+# A residual that is not finite on one rank only
+# ---------------------------------------------------------------------------------------------
+
+
+def _bad_points(run: RunConfig) -> torch.Tensor:
+    condition = run.problem.conditions[0]
+    return condition.region.sample(0, condition.points, (run.seed, 0, 0), condition.sampling)
+
+
+def _undefined_at_one_point() -> RunConfig:
+    """The equation's residual is NaN where x lies below a bound that one point of 50 does not keep."""
+
+    def run(bound: float) -> RunConfig:
+        domain = Box(x=(0, 1), t=(0, 1))
+        X, T = domain.axes
+        conditions = [
+            Condition(
+                "equation", lambda u, p: d(u, T) - d(u, X) * torch.sqrt(p[X] - bound), domain.interior, 50
+            ),
+            Condition("initial", lambda u, p: u - torch.sin(pi * p[X]), domain.face(t=0), 20),
+        ]
+        return RunConfig(Problem(domain, conditions), MLP((6,)), SNGD(rank=4), **SMALL)
+
+    smallest = _bad_points(run(-1.0))[:, 0].sort().values[:2]
+    return run(float(smallest.mean()))
+
+
+def _train_undefined(ranks):
+    train(_undefined_at_one_point(), ranks, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_residual_that_is_nan_on_one_rank_is_told_once_and_ends_all(size):
+    points = _bad_points(_undefined_at_one_point())
+    index = int(points[:, 0].argmin())
+    owner = next(rank for rank in range(size) if index < 50 * (rank + 1) // size)
+    results = run_ranks(size, _train_undefined, fail=False, seconds=30)
+    assert all(isinstance(result, Failure) for result in results)
+    assert {result.kind for result in results} == {"NonFiniteResidualError"}
+    told = [rank for rank, result in enumerate(results) if result.message]
+    assert told == [owner]
+    message = results[owner].message
+    assert "'equation'" in message
+    assert f"x={points[index, 0]:.6g}, t={points[index, 1]:.6g}" in message
+    assert "nan" in message

@@ -1,0 +1,287 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sngd.collectives import LocalRanks
+from sngd.core import Core, factor, tsqr
+from sngd.jacobian import FactoredJacobian
+from sngd.sketch import range_finder, test_matrix
+from tests import reference
+from tests.problems import CASES, parameters
+from tests.reference import relative_error
+from tests.thread_ranks import on_ranks
+
+EPS = float(np.finfo(np.float64).eps)
+LOCAL = LocalRanks()
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def decaying(rows: int, columns: int, decades: float, seed: int = 0) -> Tensor:
+    """A matrix whose singular values are 1 … 10^−decades."""
+    u, _ = torch.linalg.qr(random(rows, columns, seed=seed))
+    v, _ = torch.linalg.qr(random(columns, columns, seed=seed + 1))
+    return u * torch.logspace(0, -decades, columns, dtype=torch.float64) @ v.T
+
+
+# ---------------------------------------------------------------------------------------------
+# TSQR
+# ---------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 6),
+    st.lists(st.integers(0, 12), min_size=1, max_size=4).filter(lambda heights: sum(heights) > 0),
+    st.integers(0, 1000),
+)
+def test_tsqr_of_uneven_blocks(columns: int, heights: list[int], seed: int) -> None:
+    """Blocks may have fewer rows than columns, or none; TᵀT = AᵀA without ever forming it."""
+    a = random(sum(heights), columns, seed=seed)
+    blocks = a.split(heights)
+    found = on_ranks(len(heights), lambda ranks: tsqr(blocks[ranks.rank], ranks))
+    for triangle in found:
+        assert triangle.shape == (columns, columns)
+        assert torch.equal(triangle, triangle.triu())
+        assert torch.equal(triangle, found[0])
+    assert relative_error(found[0].T @ found[0], a.T @ a) < 1e-13
+
+
+def test_tsqr_keeps_small_singular_values() -> None:
+    """Ten decades down, where AᵀA knows nothing any more."""
+    a = decaying(60, 8, 10)
+    want = torch.linalg.svdvals(a)
+    for heights in ([60], [20, 20, 20], [1, 0, 55, 4]):
+        blocks = a.split(heights)
+        triangle = on_ranks(len(heights), lambda ranks, b=blocks: tsqr(b[ranks.rank], ranks))[0]
+        got = torch.linalg.svdvals(triangle)
+        assert float((got - want).abs().max()) < 20 * EPS
+        assert float((got / want - 1).abs().max()) < 1e-4
+
+
+def test_tsqr_gathers_one_triangle_per_rank() -> None:
+    blocks = random(30, 5).split(10)
+
+    def sent(ranks) -> int:
+        tsqr(blocks[ranks.rank], ranks)
+        return ranks.bytes_sent
+
+    assert on_ranks(3, sent) == [5 * 5 * 8] * 3
+
+
+# ---------------------------------------------------------------------------------------------
+# Factorisation
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heights", [[40], [13, 0, 2, 25], [4, 36]])
+def test_factor_equals_the_svd(heights: list[int]) -> None:
+    a, r = decaying(40, 7, 4), random(40, seed=9)
+    u, s, vt = np.linalg.svd(a.numpy(), full_matrices=False)
+    blocks, residuals = a.split(heights), r.split(heights)
+    cores = on_ranks(len(heights), lambda ranks: factor(blocks[ranks.rank], residuals[ranks.rank], ranks))
+    for core in cores:
+        assert torch.equal(core.sigma, cores[0].sigma)
+        assert torch.equal(core.v, cores[0].v)
+        assert torch.equal(core.c, cores[0].c)
+    core = cores[0]
+    assert relative_error(core.sigma, s) < 1e-14
+    signs = np.sign((core.v.numpy() * vt.T).sum(0))
+    assert relative_error(core.v.numpy() * signs, vt.T) < 1e-10
+    assert relative_error(core.c.numpy() * signs, u.T @ r.numpy()) < 1e-10
+
+
+def test_factor_sends_one_triangle() -> None:
+    a, r = random(20, 4).split(10), random(20).split(10)
+
+    def sent(ranks) -> int:
+        factor(a[ranks.rank], r[ranks.rank], ranks)
+        return ranks.bytes_sent
+
+    assert on_ranks(2, sent) == [5 * 5 * 8] * 2
+
+
+def test_factor_of_a_float32_block_is_float64() -> None:
+    a, r = random(40, 5).float(), random(40, seed=2)
+    core = factor(a, r, LOCAL)
+    assert core.sigma.dtype == core.v.dtype == core.c.dtype == torch.float64
+    assert relative_error(core.sigma, torch.linalg.svdvals(a.double())) < 1e-14
+
+
+def test_factor_with_fewer_rows_than_columns() -> None:
+    a, r = random(4, 9), random(4, seed=3)
+    core = factor(a, r, LOCAL)
+    assert relative_error(core.sigma[:4], torch.linalg.svdvals(a)) < 1e-14
+    assert float(core.sigma[4:].abs().max()) < 10 * EPS * float(core.sigma[0])
+    z = core.solve(0.1).numpy()
+    assert relative_error(z, reference.gauss_newton_step(a.numpy(), r.numpy(), 0.1)) < 1e-12
+
+
+# ---------------------------------------------------------------------------------------------
+# Solutions
+# ---------------------------------------------------------------------------------------------
+
+A, R = decaying(50, 8, 5), random(50, seed=4)
+CORE = factor(A, R, LOCAL)
+DAMPINGS = (1e-8, 1e-4, 1.0, 1e6)
+
+
+@pytest.mark.parametrize("damping", DAMPINGS)
+def test_solve_minimises_the_damped_model(damping: float) -> None:
+    want = reference.gauss_newton_step(A.numpy(), R.numpy(), damping)
+    assert relative_error(CORE.solve(damping), want) < 1e-10
+    other = random(50, seed=5)
+    want = reference.gauss_newton_step(A.numpy(), other.numpy(), damping)
+    assert relative_error(CORE.solve(damping, CORE.project(A, other, LOCAL)), want) < 1e-9
+
+
+def test_solve_without_damping_is_least_squares() -> None:
+    want = np.linalg.lstsq(A.numpy(), -R.numpy(), rcond=None)[0]
+    assert relative_error(CORE.solve(0.0), want) < 1e-9
+
+
+def test_solve_leaves_empty_directions_alone() -> None:
+    sigma = torch.tensor([2.0, 0.0], dtype=torch.float64)
+    core = Core(sigma, torch.eye(2, dtype=torch.float64), torch.tensor([3.0, 5.0], dtype=torch.float64))
+    assert core.solve(0.0).tolist() == [-1.5, 0.0]
+    assert core.solve(4.0).tolist() == [-0.75, 0.0]
+    assert core.predicted_reduction(0.0) == 9.0
+    assert core.effective_dimension(0.0) == 1.0
+    a = torch.diag(sigma)
+    assert core.project(a, torch.ones(2, dtype=torch.float64), LOCAL).tolist() == [1.0, 0.0]
+
+
+def test_pseudo_solve_drops_what_lies_below_the_cut_off() -> None:
+    for cutoff in (1e-7, 3e-3, 0.5):
+        want = -np.linalg.pinv(A.numpy(), rcond=cutoff) @ R.numpy()
+        assert relative_error(CORE.pseudo_solve(cutoff), want) < 1e-9
+    sigma = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    core = Core(sigma, torch.eye(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    assert core.pseudo_solve(0.0).tolist() == [-1.0, 0.0]
+
+
+@pytest.mark.parametrize("damping", [0.0, *DAMPINGS])
+def test_predicted_reduction_is_that_of_the_linear_model(damping: float) -> None:
+    model = A @ CORE.solve(damping) + R
+    want = float(R @ R - model @ model)
+    # the direct difference is only good to the rounding of ‖r‖²
+    assert abs(CORE.predicted_reduction(damping) - want) < 1e-13 * float(R @ R) + 1e-9 * want
+
+
+def test_predicted_reduction_has_its_digits_where_the_difference_has_none() -> None:
+    # λ → ∞: p → 2‖Aᵀr‖²/λ
+    damping = 1e14
+    want = 2 * float((A.T @ R).square().sum()) / damping
+    assert CORE.predicted_reduction(damping) == pytest.approx(want, rel=1e-10)
+
+
+@pytest.mark.parametrize("damping", DAMPINGS)
+def test_effective_dimension_is_the_trace_of_the_smoother(damping: float) -> None:
+    gram = A.T @ A
+    smoother = torch.linalg.solve(gram + damping * torch.eye(8, dtype=torch.float64), gram)
+    assert CORE.effective_dimension(damping) == pytest.approx(float(smoother.trace()), rel=1e-6)
+
+
+@pytest.mark.parametrize("heights", [[50], [20, 0, 30]])
+def test_projecting_the_residual_gives_c(heights: list[int]) -> None:
+    a, r = A.split(heights), R.split(heights)
+
+    def work(ranks) -> tuple[Tensor, Core, int]:
+        core = factor(a[ranks.rank], r[ranks.rank], ranks)
+        before = ranks.bytes_sent
+        return core.project(a[ranks.rank], r[ranks.rank], ranks), core, ranks.bytes_sent - before
+
+    for got, core, sent in on_ranks(len(heights), work):
+        # Σ⁻¹ magnifies the rounding of Aᵀr by σ_1/σ_i
+        allowed = 20 * EPS * float(R.norm()) * core.sigma[0] / core.sigma
+        assert ((got - core.c).abs() < allowed).all()
+        assert sent == 8 * 8  # k numbers
+
+
+# ---------------------------------------------------------------------------------------------
+# Together with the sketch
+# ---------------------------------------------------------------------------------------------
+
+
+def step(
+    jacobian: FactoredJacobian, r: Tensor, rank: int, damping: float, stable: bool, ranks=LOCAL
+) -> Tensor:
+    omega = test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu"))
+    q = range_finder(jacobian, omega, ranks, stable=stable)
+    return q @ factor(jacobian.matmul(q), r, ranks).solve(damping)
+
+
+def prepare(name: str, chunk=None, **split: int) -> tuple[FactoredJacobian, Tensor]:
+    collocation = CASES[name]().collocation(chunk, **split)
+    theta = parameters(collocation)
+    return FactoredJacobian(collocation, theta, collocation.scale), collocation.scale * collocation.residual(
+        theta
+    )
+
+
+@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_a_sketch_as_wide_as_the_rank_gives_the_exact_step(name: str, stable: bool) -> None:
+    jacobian, r = prepare(name)
+    case, n = CASES[name](), len(r)
+    dense = reference.jacobian(jacobian.collocation, case.naive, jacobian.theta).numpy()
+    # the plain sketch loses directions with σ < 10⁻⁸ σ_1, which add σ/λ to the step; the stable one does not
+    damping = (1e-8 if stable else 1e-4) * float(np.linalg.norm(dense, 2) ** 2)
+    assert n < jacobian.shape[1], "the rank is n"
+    want = reference.gauss_newton_step(dense, r.numpy(), damping)
+    assert relative_error(step(jacobian, r, n, damping, stable), want) < 1e-9
+    assert relative_error(step(jacobian, r, n + 5, damping, stable), want) < 1e-9
+    # half of the rank is not enough for that: the check above can fail
+    assert relative_error(step(jacobian, r, 3, damping, stable), want) > 1e-3
+
+
+@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_the_sketched_step_equals_the_naive_one(name: str, stable: bool) -> None:
+    jacobian, r = prepare(name)
+    dense = reference.jacobian(jacobian.collocation, CASES[name]().naive, jacobian.theta).numpy()
+    top = float(np.linalg.norm(dense, 2) ** 2)
+    for rank, damping in ((1, 1e-3), (4, 1e-3), (8, 1e-4)):
+        omega = test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu")).numpy()
+        want = reference.sketched_step(dense, r.numpy(), omega, damping * top)
+        assert relative_error(step(jacobian, r, rank, damping * top, stable), want) < 1e-9
+
+
+@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", ["heat", "system"])
+def test_ranks_take_the_same_step_as_one_process(name: str, size: int, stable: bool) -> None:
+    jacobian, r = prepare(name)
+    damping = 1e-4 * float(torch.linalg.matrix_norm(jacobian.dense(), 2) ** 2)
+    want = step(jacobian, r, 8, damping, stable)
+
+    def work(ranks) -> Tensor:
+        mine, residual = prepare(name, chunk=4, rank=ranks.rank, ranks=ranks.size)
+        return step(mine, residual, 8, damping, stable, ranks)
+
+    found = on_ranks(size, work)
+    assert all(torch.equal(x, found[0]) for x in found)
+    assert relative_error(found[0], want) < 1e-9
+
+
+def test_more_ranks_than_points() -> None:
+    """Ranks without points take part in every collective."""
+    case = CASES["heat"]
+    collocations = [case(4).collocation(rank=r, ranks=8) for r in range(8)]
+    assert any(c.row_count == 0 for c in collocations)
+    whole = case(4).collocation()
+    theta = parameters(whole)
+    want = step(
+        FactoredJacobian(whole, theta, whole.scale), whole.scale * whole.residual(theta), 5, 1e-3, True
+    )
+
+    def work(ranks) -> Tensor:
+        c = collocations[ranks.rank]
+        return step(FactoredJacobian(c, theta, c.scale), c.scale * c.residual(theta), 5, 1e-3, True, ranks)
+
+    for got in on_ranks(8, work):
+        assert relative_error(got, want) < 1e-9

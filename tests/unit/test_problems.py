@@ -1,0 +1,102 @@
+"""The equations that come with the package have the solutions that they say they have."""
+
+import inspect
+from math import pi
+
+import pytest
+import torch
+
+import sngd.problems
+from sngd.jet import Jet
+from sngd.problem import Points
+from sngd.problems import burgers, heat, nonlinear, poisson2d, transport
+from sngd.problems.burgers import cole_hopf
+from tests.reference import partial
+
+CLOSED_FORM = {"heat": heat(), "poisson2d": poisson2d(), "nonlinear": nonlinear(), "transport": transport()}
+POINTS = 400
+
+
+def _points(problem, number):
+    condition = problem.conditions[number]
+    return condition.region.sample(0, POINTS, (11, 0, number), "uniform")
+
+
+def _cases():
+    return [(name, i) for name, problem in CLOSED_FORM.items() for i in range(len(problem.conditions))]
+
+
+def test_every_problem_is_tested_here():
+    assert set(sngd.problems.__all__) == {*CLOSED_FORM, "burgers"}
+
+
+@pytest.mark.parametrize(("name", "number"), _cases())
+def test_solutions_in_closed_form_satisfy_their_conditions(name, number):
+    problem = CLOSED_FORM[name]
+    p = Points(_points(problem, number))
+    u = problem.solution(p)
+    assert isinstance(u, Jet)
+    residual = problem.conditions[number].residual(u, p)
+    value = residual.value if isinstance(residual, Jet) else residual
+    assert value.shape == (POINTS,)
+    assert float(value.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize(("name", "number"), _cases())
+def test_another_function_does_not_satisfy_the_conditions(name, number):
+    """So that the test above could fail: the solution with a ramp on top of it."""
+    problem = CLOSED_FORM[name]
+    p = Points(_points(problem, number))
+    u = problem.solution(p) + 1e-3 * torch.exp(p[problem.domain.axes[0]])
+    assert float(problem.conditions[number].residual(u, p).value.abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("viscosity", [0.003, 0.01, 0.05])
+def test_the_cole_hopf_solution_solves_burgers_equation(viscosity):
+    problem = burgers(viscosity)
+    points = _points(problem, 0)
+    points[:, 1] = 0.05 + 0.95 * points[:, 1]  # the derivative of √t does not exist at 0
+    x = points.clone().requires_grad_()
+    u = cole_hopf(x[:, 0], x[:, 1], viscosity)
+    residual = partial(u, x, 1) + u * partial(u, x, 0) - viscosity * partial(u, x, 0, 0)
+    scale = partial(u, x, 1).abs().max()  # up to 150 in the shock layer
+    assert float((residual.abs().max() / scale).detach()) < 1e-9
+
+
+def test_the_cole_hopf_solution_starts_as_the_sine_and_repeats():
+    x = torch.linspace(-1, 1, 101, dtype=torch.float64)
+    torch.testing.assert_close(cole_hopf(x, 0 * x, 0.01), -torch.sin(pi * x), rtol=0, atol=1e-14)
+    t = torch.full_like(x, 0.6)
+    torch.testing.assert_close(cole_hopf(x, t, 0.01), cole_hopf(x + 2, t, 0.01), rtol=0, atol=1e-12)
+    torch.testing.assert_close(cole_hopf(x, t, 0.01), -cole_hopf(-x, t, 0.01), rtol=0, atol=1e-12)
+
+
+def test_128_quadrature_nodes_are_enough_at_the_configured_viscosity():
+    points = burgers().domain.interior.sample(0, 4000, (3, 0, 0), "uniform")
+    few, many = (cole_hopf(points[:, 0], points[:, 1], 0.01, nodes) for nodes in (128, 200))
+    assert float((few - many).abs().max()) < 1e-14
+    rough = cole_hopf(points[:, 0], points[:, 1], 0.01, 16)
+    assert float((rough - many).abs().max()) > 1e-6
+
+
+def test_the_solution_of_the_burgers_problem_is_the_cole_hopf_solution():
+    problem = burgers(0.02)
+    x = problem.domain.interior.sample(0, 50, (3, 0, 0))
+    want = cole_hopf(x[:, 0], x[:, 1], 0.02)
+    torch.testing.assert_close(problem.reference(x)[:, 0], want)
+
+
+@pytest.mark.parametrize("name", sngd.problems.__all__)
+def test_points_are_what_was_asked_for(name):
+    function = getattr(sngd.problems, name)
+    counts = [p for p in inspect.signature(function).parameters if p in ("interior", "initial", "walls", "boundary")]
+    asked = {parameter: 10 + number for number, parameter in enumerate(counts)}
+    problem = function(**asked)
+    assert sorted(c.points for c in problem.conditions) == sorted(asked.values())
+    assert problem.name == name
+    assert inspect.getdoc(function)
+
+
+def test_the_weight_of_burgers_equation_is_the_equations():
+    problem = burgers(weight=0.125)
+    assert [c.weight for c in problem.conditions] == [0.125, 1.0]

@@ -1,0 +1,444 @@
+"""What a run tells the world: files whose content is checked, console output as a terminal and as a log."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pytest
+import torch
+
+from sngd import tracking
+from sngd.tracking import Console, HistoryFile, ResultFile, read_history
+
+INFO: dict[str, Any] = {
+    "name": "burgers",
+    "network": "Network(3-20-1, tanh, P=1,361)",
+    "parameters": 1361,
+    "points": 10240,
+    "world_size": 2,
+    "device": "cpu",
+    "dtype": "torch.float64",
+    "max_steps": 1000,
+    "max_seconds": 80.0,
+    "target_error": 1e-8,
+    "run_dir": "runs/burgers",
+}
+RESULT = {"relative_l2": 1.5e-8, "loss": 3e-15, "steps": 77, "seconds": 75.0, "stop_reason": "max_seconds"}
+
+
+def record(step: int, seconds: float = 0.0, **more: Any) -> dict[str, Any]:
+    known = {"step": step, "seconds": seconds, "loss": 0.5, "relative_l2": 0.25, "damping": 1e-3, "rank": 64}
+    return known | more
+
+
+# History
+
+
+def test_history_is_json_lines_on_disk_after_every_step(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    hook = HistoryFile(path)
+    hook.start(INFO)
+    for step in (1, 2):
+        hook.step(record(step, losses={"equation": 0.5}))
+        assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2][:step]
+    hook.end(RESULT)
+    assert path.read_text().endswith("}\n")
+    assert read_history(path) == [record(step, losses={"equation": 0.5}) for step in (1, 2)]
+
+
+def test_history_holds_valid_json_whatever_the_values(tmp_path: Path) -> None:
+    hook = HistoryFile(tmp_path / "h")
+    hook.start(INFO)
+    odd = {
+        "nan": math.nan,
+        "inf": -math.inf,
+        "numpy": np.float32(0.5),
+        "flag": np.bool_(True),
+        "list": [np.int64(3), (1, math.nan)],
+        "tensor": torch.tensor([1.0, math.inf]),
+        "nested": {"λ": {2: torch.tensor(7)}},
+        "path": Path("a/b"),
+        "none": None,
+        "true": True,
+    }
+    hook.step(odd)
+    hook.end({})
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    assert json.loads((tmp_path / "h").read_text(), parse_constant=refuse) == {
+        "nan": None,
+        "inf": None,
+        "numpy": 0.5,
+        "flag": True,
+        "list": [3, [1, None]],
+        "tensor": [1.0, None],
+        "nested": {"λ": {"2": 7}},
+        "path": "a/b",
+        "none": None,
+        "true": True,
+    }
+
+
+def test_history_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "h").write_text("kept")
+    with pytest.raises(FileExistsError):
+        HistoryFile(tmp_path / "h").start(INFO)
+    assert (tmp_path / "h").read_text() == "kept"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_told_once_and_does_not_stop_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = HistoryFile(tmp_path / "h")
+    hook.start(INFO)
+    hook._file = open("/dev/full", "w")  # noqa: SIM115
+    for step in range(5):
+        hook.step(record(step))
+    hook.end(RESULT)
+    assert len(caplog.records) == 1
+    assert caplog.records[0].levelno == logging.WARNING
+    assert "No space left" in caplog.text
+    assert str(tmp_path / "h") in caplog.text
+
+
+def test_the_warning_reaches_standard_error_without_any_set_up(tmp_path: Path) -> None:
+    code = "from sngd.tracking import HistoryFile\nh = HistoryFile('h')\nh.step({})\nh.step({})\nprint('on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "on\n")
+    assert done.stderr.count("the run goes on without") == 1
+
+
+# Reading
+
+
+@pytest.mark.parametrize("rest", ["", "\n", '{"step": 3, "lo', '{"step": 3, "name": "\xe2', "{"])
+def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path, rest: str) -> None:
+    (tmp_path / "h").write_bytes(b'{"step": 1}\n{"step": 2}\n' + rest.encode("latin-1"))
+    assert read_history(tmp_path / "h") == [{"step": 1}, {"step": 2}]
+
+
+def test_a_last_line_without_its_newline_counts_when_whole(tmp_path: Path) -> None:
+    (tmp_path / "h").write_text('{"step": 1}\n{"step": 2}')
+    assert read_history(tmp_path / "h") == [{"step": 1}, {"step": 2}]
+
+
+def test_an_empty_history_has_no_records(tmp_path: Path) -> None:
+    (tmp_path / "h").touch()
+    assert read_history(tmp_path / "h") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}\n{"b\n{"c": 1}\n', "line 2 is not JSON"),
+        ('{"a": 1}\n\n{"c": 1}\n', "line 2 is not JSON"),
+        ("3\n", "line 1 must be an object, got int"),
+    ],
+)
+def test_damage_elsewhere_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "h").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_history(tmp_path / "h")
+
+
+# Result
+
+
+def test_result_is_put_in_place_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("old")
+    seen = []
+    replace = os.replace
+
+    def spy(source: Path, target: Path) -> None:
+        seen.append((json.loads(Path(source).read_text())["steps"], Path(target).read_text()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", spy)
+    hook = ResultFile(path)
+    hook.start(INFO)
+    hook.step(record(1))
+    assert path.read_text() == "old"
+    hook.end(RESULT | {"relative_l2": math.nan})
+    assert seen == [(77, "old")]
+    assert json.loads(path.read_text()) == RESULT | {"relative_l2": None}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_result_that_cannot_be_written_leaves_the_old_one_and_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    ResultFile(path).end(RESULT)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    assert "No space left" in caplog.text
+
+
+# Console as a log
+
+
+def log(records: list[dict[str, Any]], info: dict[str, Any] = INFO) -> list[str]:
+    out = io.StringIO()
+    hook = Console(file=out)
+    hook.start(info)
+    for r in records:
+        hook.step(r)
+    hook.end(RESULT)
+    assert "\x1b" not in out.getvalue()
+    assert "\r" not in out.getvalue()
+    return out.getvalue().splitlines()
+
+
+def test_a_log_says_what_runs_and_how_it_ended() -> None:
+    lines = log([record(1, 2.0)])
+    assert lines == [
+        "burgers: Network(3-20-1, tanh, P=1,361)",
+        "10,240 points, 1,361 parameters, float64, 2 ranks on cpu",
+        "step 1  2.0 s (1:18 left)  loss 5.00e-01  error 2.50e-01  λ 1.00e-03  rank 64",
+        "burgers: max_seconds after 77 steps, 1:15",
+        "relative L2 error 1.50e-08, loss 3.00e-15",
+        "written to runs/burgers",
+    ]
+
+
+def test_what_is_unknown_is_left_out_or_a_dash() -> None:
+    unknown = {"relative_l2": None, "damping": None, "rank": None, "loss": math.nan}
+    free = INFO | {"max_steps": None, "max_seconds": None, "run_dir": None}
+    assert log([record(1, 2.0, **unknown)], free)[2] == "step 1  2.0 s  loss –"
+    out = io.StringIO()
+    hook = Console(file=out)
+    for call, argument in ((hook.start, {}), (hook.step, {}), (hook.end, {})):
+        call(argument)
+    assert out.getvalue().splitlines()[-2:] == [
+        "run: done after 1 steps, 0.0 s",
+        "relative L2 error –, loss –",
+    ]
+
+
+def shown(records: list[dict[str, Any]], **info: Any) -> list[int]:
+    matches = (re.match(r"step (\d+) ", line) for line in log(records, INFO | info))
+    return [int(m[1]) for m in matches if m]
+
+
+def test_a_short_log_has_the_first_steps_and_every_tenth() -> None:
+    assert shown([record(i, i * 1e-3) for i in range(1, 101)], max_steps=100) == [
+        *[1, 2, 3],
+        *range(10, 101, 10),
+    ]
+
+
+def test_a_log_without_budget_thins_out_but_never_falls_silent() -> None:
+    free = {"max_steps": None, "max_seconds": None}
+    steps = shown([record(i, float(i)) for i in range(1, 36_001)], **free)
+    assert steps[:6] == [1, 2, 3, 8, 13, 18]
+    gaps = np.diff(steps)
+    assert len(steps) < 160
+    assert gaps.max() == 300
+    assert (np.diff(gaps)[1:] >= 0).all()
+
+
+def test_time_left_follows_the_budget_that_ends_first() -> None:
+    by_steps = log([record(500, 20.0)], INFO | {"max_seconds": 3600.0})[2]
+    assert "(20.0 s left)" in by_steps
+    by_time = log([record(5, 7200.0)], INFO | {"max_seconds": 4 * 3600.0})[2]
+    assert "2:00:00 (2:00:00 left)" in by_time
+    assert "(0.0 s left)" in log([record(5, 99.0)])[2], "a budget overrun has nothing left"
+
+
+def test_long_lines_and_brackets_are_printed_as_they_are() -> None:
+    name = "[bold]" + "x" * 200 + " :smile: [/nothing]"
+    assert log([], INFO | {"name": name})[0].startswith(name + ": ")
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    hook = Console(quiet=True)
+    hook.start(INFO)
+    hook.step(record(1))
+    hook.end(RESULT)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    hook = Console()
+    hook.start(INFO)
+    hook.end(RESULT)
+    assert "max_seconds after 77 steps" in capsys.readouterr().out
+
+
+def test_an_encoding_without_greek_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    raw = io.BytesIO()
+    hook = Console(file=io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    hook.start(INFO)
+    hook.step(record(1))
+    assert b"? 1.00e-03" in raw.getvalue()
+    assert not caplog.records
+
+
+def test_a_closed_output_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    out = io.StringIO()
+    hook = Console(file=out)
+    hook.start(INFO)
+    out.close()
+    for step in range(4):
+        hook.step(record(step))
+    hook.end(RESULT)
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+
+
+PROGRAM = """
+import sys
+from sngd.tracking import Console
+hook = Console()
+hook.start(dict(name="a", max_steps=20000))
+for step in range(20000):
+    hook.step(dict(step=step, seconds=10.0 * step, loss=1.0))
+hook.end({})
+print("finished", file=sys.stderr)
+"""
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run() -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "wb") as pipe:
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("the run goes on without") == 1
+    assert done.stderr.endswith("finished\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_under_standard_output_does_not_end_the_run() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
+    assert "No space left" in done.stderr
+    assert done.stderr.endswith("finished\n")
+
+
+# Console on a terminal
+
+
+class Terminal:
+    """A pseudo-terminal of 100 columns; `read` gives what has been written so far."""
+
+    def __init__(self) -> None:
+        self.master, slave = pty.openpty()
+        os.set_blocking(self.master, False)
+        self.file: TextIO = os.fdopen(slave, "w", encoding="utf-8")
+
+    def read(self) -> str:
+        chunks = []
+        while True:
+            try:
+                chunks.append(os.read(self.master, 65536))
+            except BlockingIOError:
+                return b"".join(chunks).decode()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    opened = Terminal()
+    yield opened
+    opened.file.close()
+    os.close(opened.master)
+
+
+def test_a_terminal_has_one_live_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(1, 100, 0.05))  # 20 steps a second
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    terminal.read()
+    for step in range(1, 101):
+        hook.step(record(step, 0.05 * step))
+    live = terminal.read()
+    drawn = [int(n) for n in re.findall(r"step (\d+) ", live)]
+    assert drawn[0] == 1
+    assert 30 <= len(drawn) <= 40, "five seconds at no more than eight a second"
+    assert "\n" not in live, "it is redrawn in place"
+    hook.end(RESULT)
+    rest = terminal.read()
+    assert "\x1b[?25h" in rest, "the cursor is back"
+    assert "max_seconds after 77 steps" in rest
+
+
+def test_a_narrow_terminal_cuts_the_line_short(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    terminal.read()
+    hook.step(record(1, 3.0))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.read()).strip()
+    assert text.startswith("step 1  3.0 s")
+    assert text.endswith("…")
+    assert len(text) <= 40
+    hook.close()
+
+
+def test_steps_cost_next_to_nothing(terminal: Terminal) -> None:
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    began = time.perf_counter()
+    for step in range(10_000):
+        hook.step(record(step))
+    spent = time.perf_counter() - began
+    hook.close()
+    assert spent < 1.0, f"10,000 steps took {spent:.2f} s"
+
+
+def test_close_gives_the_terminal_back_once(terminal: Terminal) -> None:
+    stdout = sys.stdout
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    hook.step(record(1))
+    assert "\x1b[?25l" in terminal.read(), "the cursor hides while the line lives"
+    hook.close()
+    assert "\x1b[?25h" in terminal.read()
+    assert sys.stdout is stdout
+    hook.close()
+    assert terminal.read() == ""
+
+
+def test_a_terminal_that_breaks_is_let_go(terminal: Terminal, caplog: pytest.LogCaptureFixture) -> None:
+    stdout = sys.stdout
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    hook._live.update = lambda *a, **k: 1 / 0  # type: ignore[union-attr, assignment]
+    hook.step(record(1))
+    hook.step(record(2))
+    hook.end(RESULT)
+    assert len(caplog.records) == 1
+    assert sys.stdout is stdout
+    assert "\x1b[?25h" in terminal.read()
