@@ -4,6 +4,7 @@ One training step is one walk through the package:
 
     domain        collocation points, keyed by (seed, epoch, condition, global index)
     problem       what a user writes: conditions on regions
+    taylor        Taylor channels through a pointwise function
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
     networks      layers of matrices that Taylor channels travel through
     residual      conditions on this rank's points → weighted residual r (#n,)

@@ -126,6 +126,14 @@ def _sqrt(z: Tensor, order: int) -> list[Tensor]:
     return [math.prod(0.5 - j for j in range(m)) * z ** (0.5 - m) for m in range(order + 1)]
 
 
+def _square(z: Tensor, order: int) -> list[Tensor]:
+    return [z * z, 2 * z, torch.full_like(z, 2.0), *([torch.zeros_like(z)] * (order - 2))][: order + 1]
+
+
+def _neg(z: Tensor, order: int) -> list[Tensor]:
+    return [-z, -torch.ones_like(z), *([torch.zeros_like(z)] * (order - 1))][: order + 1]
+
+
 def reciprocal_derivatives(z: Tensor, order: int) -> list[Tensor]:
     """1/z and its derivatives (−1)^m m! z^{−m−1}."""
     return [(-1) ** m * math.factorial(m) * z ** (-m - 1) for m in range(order + 1)]
@@ -143,7 +151,9 @@ ACTIVATIONS: dict[str, Derivatives] = NETWORK_ACTIVATIONS | {
     "cos": _cos,
     "exp": _exp,
     "log": _log,
+    "neg": _neg,
     "sqrt": _sqrt,
+    "square": _square,
     "sigmoid": _logistic,
     "reciprocal": reciprocal_derivatives,
 }

@@ -12,6 +12,7 @@ Letters
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -40,10 +41,10 @@ class Workspace:
             shape: what is asked for.
             like: dtype and device.
         """
-        held = self._buffers.get(key)
-        if held is None or held.shape != shape or held.dtype != like.dtype or held.device != like.device:
-            held = self._buffers[key] = torch.empty(shape, dtype=like.dtype, device=like.device)
-        return held
+        size, held = math.prod(shape), self._buffers.get(key)
+        if held is None or len(held) < size or held.dtype != like.dtype or held.device != like.device:
+            held = self._buffers[key] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return held[:size].view(shape)
 
 
 @dataclass

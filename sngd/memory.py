@@ -58,7 +58,7 @@ def make_plan(collocation: Collocation, itemsize: int, budget: int) -> Plan:
     points = sum(len(b.points) for b in collocation.batches)
     if per_point > budget:
         raise ValueError(
-            f"a memory budget of {budget:,} bytes is below the {per_point:,} bytes that one collocation point "
+            f"a memory budget of {budget:,} bytes is below the {per_point:,} bytes that one point "
             f"needs with P={network.parameters:,}; raise memory_gb"
         )
     if points * per_point <= _KEPT_SHARE * budget:

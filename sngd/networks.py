@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sngd.activations import NETWORK_ACTIVATIONS
 from sngd.domain import Box
-from sngd.jet import Channel, Laplacian, TaylorRules
+from sngd.taylor import Channel, Laplacian, TaylorRules
 
 __all__ = ["MLP", "SIREN", "Network"]
 

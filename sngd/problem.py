@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from sngd.domain import Axis, Box, Region, Sampling
-from sngd.jet import Channel, Jet, close, coordinate, recorder
+from sngd.jet import Jet, coordinate, recorder
+from sngd.taylor import Channel, close
 
 __all__ = ["Condition", "Points", "Problem"]
 

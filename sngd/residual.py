@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sngd.jet import TaylorRules
 from sngd.jet import field as field_jet
 from sngd.networks import Network
 from sngd.problem import Points, Problem, evaluate_residual
+from sngd.taylor import TaylorRules
 
 __all__ = ["Batch", "Collocation", "NonFiniteResidualError"]
 

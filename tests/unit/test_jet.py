@@ -13,19 +13,9 @@ from torch.nn import functional
 
 from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS
 from sngd.domain import Box
-from sngd.jet import (
-    Channel,
-    Jet,
-    Laplacian,
-    TaylorRules,
-    close,
-    coordinate,
-    d,
-    field,
-    laplacian,
-    recorder,
-)
+from sngd.jet import Jet, coordinate, d, field, laplacian, recorder
 from sngd.networks import MLP
+from sngd.taylor import Channel, Laplacian, TaylorRules, close
 from tests.reference import PLAIN_FUNCTIONS, network_function, partial, relative_error
 
 CHANNEL_SETS: dict[str, set[Channel]] = {
@@ -399,13 +389,6 @@ def test_recorder_finds_the_channels(residual: Callable, needs: set[Channel]) ->
     assert log == needs
 
 
-def test_other_torch_functions_take_the_value() -> None:
-    u, *_ = Jets().fields()
-    assert torch.equal(torch.abs(u), u.value.abs())
-    with pytest.raises(ValueError, match="a tensor has no derivative"):
-        d(torch.abs(u), 0)
-
-
 def test_errors_say_what_to_do() -> None:
     u, v, _ = Jets().fields()
     box = Box(a=(0, 1), b=(0, 1), c=(0, 1))
@@ -429,3 +412,12 @@ def test_errors_say_what_to_do() -> None:
     for bad in (lambda: u + "1", lambda: u * None, lambda: u / "2", lambda: u ** "2", lambda: "3" - u):
         with pytest.raises(TypeError):
             bad()
+
+
+def test_a_function_without_known_derivatives_is_refused_instead_of_taken_as_constant() -> None:
+    x = coordinate(torch.rand(4, 1, dtype=torch.float64), 0, 1)
+    for function in (torch.abs, torch.erf, lambda u: torch.where(u.value > 0, u, u)):
+        with pytest.raises(TypeError, match=r"not known on fields.*u\.value"):
+            function(x)
+    assert torch.equal(functional.tanh(x).value, torch.tanh(x.value))
+    assert torch.equal(torch.zeros_like(x), torch.zeros(4, dtype=torch.float64))

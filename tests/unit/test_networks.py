@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sngd.domain import Box
-from sngd.jet import Laplacian, TaylorRules, close
 from sngd.networks import MLP, SIREN, Network
+from sngd.taylor import Laplacian, TaylorRules, close
 from tests.reference import network_function, partial, relative_error
 
 LINE = Box(x=(-1, 3))

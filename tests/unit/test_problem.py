@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from sngd.domain import Box
-from sngd.jet import Laplacian, d, laplacian
+from sngd.jet import d, laplacian
 from sngd.problem import Condition, Points, Problem
+from sngd.taylor import Laplacian
 
 DOMAIN = Box(x=(0, 1), t=(0, 2))
 X, T = DOMAIN.axes

@@ -89,7 +89,9 @@ def test_the_solution_of_the_burgers_problem_is_the_cole_hopf_solution():
 @pytest.mark.parametrize("name", sngd.problems.__all__)
 def test_points_are_what_was_asked_for(name):
     function = getattr(sngd.problems, name)
-    counts = [p for p in inspect.signature(function).parameters if p in ("interior", "initial", "walls", "boundary")]
+    counts = [
+        p for p in inspect.signature(function).parameters if p in ("interior", "initial", "walls", "boundary")
+    ]
     asked = {parameter: 10 + number for number, parameter in enumerate(counts)}
     problem = function(**asked)
     assert sorted(c.points for c in problem.conditions) == sorted(asked.values())

@@ -1,0 +1,191 @@
+"""Taylor channels and how they go through a pointwise function, forwards and backwards.
+
+Letters
+    C        Taylor channels of a point batch (value, derivatives); a downward-closed set
+    n        points of the batch; q residual components per point
+    w        width of a layer
+    α, B     a derivative: sorted tuple of axis indices, () is the value, (0, 0) is ∂²/∂x₀²
+    Δ        the collapsed Laplacian, one channel for Σ_i ∂²/∂x_i²
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["Alpha", "Channel", "Laplacian", "TaylorRules", "close", "faa_di_bruno"]
+
+
+@dataclass(frozen=True, order=True)
+class Laplacian:
+    """The channel Σ_{i in axes} ∂²/∂x_i², carried as one tensor instead of one per axis."""
+
+    axes: tuple[int, ...]
+
+
+Channel = tuple[int, ...] | Laplacian
+Alpha = tuple[int, ...]
+
+
+def close(requested: set[Channel]) -> tuple[Channel, ...]:
+    """Downward closure of a set of derivatives, in the order value, firsts, seconds, …, Laplacians.
+
+    Faà di Bruno needs every lower derivative of a requested one; the collapsed Laplacian needs the
+    value and the first derivatives along its axes.
+    """
+    plain: set[Alpha] = {()}
+    collapsed: set[Laplacian] = set()
+    for channel in requested:
+        if isinstance(channel, Laplacian):
+            collapsed.add(channel)
+            plain.update((axis,) for axis in channel.axes)
+        else:
+            plain.update(_subsets(channel))
+    return (*sorted(plain, key=lambda alpha: (len(alpha), alpha)), *sorted(collapsed))
+
+
+def _subsets(alpha: Alpha) -> Iterator[Alpha]:
+    for mask in range(1 << len(alpha)):
+        yield tuple(axis for bit, axis in enumerate(alpha) if mask >> bit & 1)
+
+
+def _partitions(items: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
+    """Set partitions of positions, first item first."""
+    if not items:
+        yield []
+        return
+    head, rest = items[0], items[1:]
+    for mask in range(1 << len(rest)):
+        block = (head, *(item for bit, item in enumerate(rest) if mask >> bit & 1))
+        other = tuple(item for bit, item in enumerate(rest) if not mask >> bit & 1)
+        for partition in _partitions(other):
+            yield [block, *partition]
+
+
+@dataclass(frozen=True)
+class Term:
+    """coefficient · f^{(order)}(z) · Π z_B over `factors` (channel numbers, repeats allowed)."""
+
+    coefficient: float
+    order: int
+    factors: tuple[int, ...]
+
+
+@cache
+def faa_di_bruno(alpha: Alpha) -> tuple[tuple[int, int, tuple[Alpha, ...]], ...]:
+    """(multiplicity, number of blocks, blocks) of every distinct partition of the multi-index α."""
+    count: Counter[tuple[Alpha, ...]] = Counter()
+    for partition in _partitions(tuple(range(len(alpha)))):
+        count[tuple(sorted(tuple(alpha[i] for i in block) for block in partition))] += 1
+    return tuple((many, len(blocks), blocks) for blocks, many in sorted(count.items()))
+
+
+class TaylorRules:
+    """Chain rule of a pointwise function on the channels of a batch, for any derivative order.
+
+    (f∘z)_α = Σ_{partitions π of α} f^{(|π|)}(z) Π_{B∈π} z_B   (Faà di Bruno), and for the collapsed
+    Laplacian (f∘z)_Δ = f'(z) z_Δ + f''(z) Σ_i z_i².  `order` is the highest f^{(m)} that appears.
+    """
+
+    def __init__(self, channels: tuple[Channel, ...]) -> None:
+        self.channels = channels
+        index = {channel: number for number, channel in enumerate(channels)}
+        if not channels or channels[0] != ():
+            raise ValueError(f"channels must start with the value (), got {channels}")
+        # Terms of order 2 and more: the one of order 1 is f'(z) z_α for every channel.
+        self.terms: list[list[Term]] = []
+        for channel in channels[1:]:
+            if isinstance(channel, Laplacian):
+                squares = [Term(1.0, 2, (index[(i,)],) * 2) for i in channel.axes]
+                self.terms.append(squares)
+            else:
+                self.terms.append(
+                    [
+                        Term(float(many), order, tuple(index[block] for block in blocks))
+                        for many, order, blocks in faa_di_bruno(channel)
+                        if order > 1
+                    ]
+                )
+        highest = max((t.order for terms in self.terms for t in terms), default=1)
+        self.order = highest if len(channels) > 1 else 0
+
+    def forward(self, z: Tensor, derivatives: Sequence[Tensor]) -> Tensor:
+        """Channels of f∘z.
+
+        Args:
+            z: (C, n, w) channels before the activation.
+            derivatives: f, f', … f^{(order)} at z[0], each (n, w).
+
+        Returns:
+            (C, n, w).
+        """
+        h = torch.empty_like(z)
+        h[0].copy_(derivatives[0])
+        if len(z) > 1:  # every channel but the value has the term f'(z) z_α
+            torch.mul(z[1:], derivatives[1], out=h[1:])
+        for number, terms in enumerate(self.terms, start=1):
+            for group in _by_order(terms):
+                h[number].addcmul_(derivatives[group[0].order], _sum_of_products(group, z))
+        return h
+
+    def backward(self, z: Tensor, derivatives: Sequence[Tensor], h_bar: Tensor) -> Tensor:
+        """Pull a cotangent of f∘z back to z.
+
+        Args:
+            z: (C, n, w).
+            derivatives: f, f', … f^{(order+1)} at z[0], each (n, w).
+            h_bar: (C, n, q, w), one cotangent per residual component.
+
+        Returns:
+            (C, n, q, w), the cotangent of z.
+        """
+        slopes = [f.unsqueeze(1) for f in derivatives]
+        zq = z.unsqueeze(2)
+        z_bar = h_bar * slopes[1]
+        if len(z) > 1:
+            z_bar[0].addcmul_((h_bar[1:] * zq[1:]).sum(0), slopes[2])
+        for number, terms in enumerate(self.terms, start=1):
+            for group in _by_order(terms):
+                m = group[0].order
+                z_bar[0].addcmul_(h_bar[number], slopes[m + 1] * _sum_of_products(group, zq))
+                weighted = h_bar[number] * slopes[m]
+                for term in group:
+                    for factor, times in Counter(term.factors).items():
+                        others = list(term.factors)
+                        others.remove(factor)
+                        scale = term.coefficient * times
+                        z_bar[factor].addcmul_(weighted, _product(others, zq), value=scale)
+        return z_bar
+
+
+def _by_order(terms: list[Term]) -> list[list[Term]]:
+    """Terms that share f^{(m)}: their products are summed before one multiplication."""
+    orders = sorted({term.order for term in terms})
+    return [[term for term in terms if term.order == m] for m in orders]
+
+
+def _product(factors: Sequence[int], z: Tensor) -> Tensor:
+    result = z[factors[0]]
+    for factor in factors[1:]:
+        result = result * z[factor]
+    return result
+
+
+def _sum_of_products(terms: list[Term], z: Tensor) -> Tensor:
+    """Σ coefficient · Π z_B over terms of two factors and more."""
+    total: Tensor | None = None
+    for term in terms:
+        left, right = _product(term.factors[:-1], z), z[term.factors[-1]]
+        if total is None:
+            total = left * right
+            if term.coefficient != 1.0:
+                total *= term.coefficient
+        else:
+            total.addcmul_(left, right, value=term.coefficient)
+    assert total is not None
+    return total
