@@ -147,7 +147,11 @@ def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks) -> 
             "python": platform.python_version(),
         },
     }
-    (folder / "config.json").write_text(json.dumps(content, indent=2, default=str) + "\n")
+    try:
+        with (folder / "config.json").open("x") as stream:
+            stream.write(json.dumps(content, indent=2) + "\n")
+    except FileExistsError:  # another run has claimed the folder meanwhile
+        raise ValueError(check_folder(folder)) from None
 
 
 def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:

@@ -1,0 +1,94 @@
+"""Known solutions, trained for a fixed number of steps to a firm accuracy."""
+
+from math import pi
+
+import pytest
+import torch
+
+from sngd import MLP, SIREN, SNGD, Box, Condition, Problem, RunConfig, d
+from sngd.collectives import LocalRanks
+from sngd.problems import burgers, heat, nonlinear, poisson2d, transport
+from sngd.train import train
+
+CPU = torch.device("cpu")
+
+
+def trained_error(problem: Problem, network=None, *, steps: int, **fields) -> float:
+    network = network or MLP(hidden=(16, 16))
+    run = RunConfig(
+        problem, network, max_steps=steps, evaluate_every=steps, evaluate_points=2000, device="cpu", **fields
+    )
+    return train(run, LocalRanks(), CPU).result["relative_l2"]
+
+
+def oscillator() -> Problem:
+    """u' = π v, v' = −π u with u(0) = 0, v(0) = 1: a system of two fields and two equations."""
+    domain = Box(x=(0, 1))
+    (X,) = domain.axes
+
+    def equations(w, p):
+        u, v = w
+        return d(u, X) - pi * v, d(v, X) + pi * u
+
+    def start(w, p):
+        u, v = w
+        return u, v - 1.0
+
+    return Problem(
+        domain,
+        [
+            Condition("equations", equations, domain.interior, 64),
+            Condition("start", start, domain.face(x=0), 1),
+        ],
+        fields=("u", "v"),
+        solution=lambda p: (torch.sin(pi * p[X]), torch.cos(pi * p[X])),
+        name="oscillator",
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("problem", "steps", "accuracy", "fields"),
+    [
+        (heat(400, 40, 80), 30, 1e-5, {}),
+        (poisson2d(400, 120), 40, 1e-5, {}),
+        (nonlinear(128, 16), 40, 1e-7, {}),
+        (transport(2.0, 400, 100), 40, 1e-4, {"resample_every": 1}),
+        (burgers(0.1, 600, 150, weight=0.1), 40, 1e-4, {"balance": True}),
+        (oscillator(), 40, 1e-8, {}),
+    ],
+    ids=["heat", "poisson2d", "nonlinear", "transport", "burgers", "system"],
+)
+def test_problems_are_solved(problem, steps, accuracy, fields, seed):
+    assert trained_error(problem, steps=steps, seed=seed, **fields) < accuracy
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        *(MLP(hidden=(16, 16), activation=name) for name in ("tanh", "sin", "gelu", "silu", "softplus")),
+        SIREN(hidden=(16, 16)),
+        MLP(hidden=(16, 16), fourier=8, fourier_scale=1.0),
+    ],
+    ids=["tanh", "sin", "gelu", "silu", "softplus", "siren", "fourier"],
+)
+def test_every_network_solves_the_heat_equation(network):
+    assert trained_error(heat(400, 40, 80), network, steps=40) < 1e-4
+
+
+def test_a_periodic_embedding_with_harmonics_solves_transport():
+    network = MLP(hidden=(16, 16), modes=3)
+    assert trained_error(transport(2.0, 400, 100), network, steps=40, resample_every=1) < 1e-4
+
+
+def test_the_published_line_search_works_but_is_behind_the_trust_region():
+    published = trained_error(
+        heat(400, 40, 80), steps=16, optimizer=SNGD(globalization="line_search", adaptive_rank=False)
+    )
+    ours = trained_error(heat(400, 40, 80), steps=16)
+    assert published < 0.5
+    assert ours < 0.1 * published
+
+
+def test_float32_reaches_its_own_accuracy():
+    assert trained_error(heat(400, 40, 80), steps=25, dtype="float32") < 1e-4

@@ -1,0 +1,89 @@
+"""Several processes started for real: by torchrun and by --ranks; a rank that dies takes the run down."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.launch
+
+ROOT = Path(__file__).parents[2]
+FLAGS = ["--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24", "--quiet"]
+CONFIG = str(ROOT / "configs" / "heat.py")
+
+
+def environment() -> dict[str, str]:
+    dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    return {k: v for k, v in os.environ.items() if k not in dropped} | {"OMP_NUM_THREADS": "1"}
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def run(command: list[str], folder: Path) -> list[float]:
+    subprocess.run(
+        [*command, "--max-steps", "6", "--run-dir", str(folder), *FLAGS],
+        env=environment(),
+        check=True,
+        timeout=120,
+    )
+    return losses(folder)
+
+
+def test_torchrun_and_ranks_give_the_losses_of_one_process(tmp_path):
+    bin_folder = Path(sys.executable).parent
+    sngd = [sys.executable, "-m", "sngd.cli", "train", CONFIG]
+    alone = run(sngd, tmp_path / "one")
+    assert run([*sngd, "--ranks", "2"], tmp_path / "two") == pytest.approx(alone, rel=1e-10)
+    torchrun = [
+        str(bin_folder / "torchrun"),
+        "--nproc-per-node",
+        "2",
+        str(ROOT / "launch" / "train.py"),
+        CONFIG,
+    ]
+    assert run(torchrun, tmp_path / "torchrun") == pytest.approx(alone, rel=1e-10)
+
+
+def ranks_of(parent: int) -> list[int]:
+    """Processes of the ranks that a parent has started, in order."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_run_and_is_named(tmp_path, victim):
+    history = tmp_path / "run" / "history.jsonl"
+    command = [
+        sys.executable,
+        "-m",
+        "sngd.cli",
+        "train",
+        CONFIG,
+        "--ranks",
+        "2",
+        "--run-dir",
+        str(history.parent),
+    ]
+    endless = ["--max-steps", "1000000", "--max-seconds", "300", "--target-error", "1e-300"]
+    with subprocess.Popen(
+        [*command, *FLAGS, *endless], env=environment(), stderr=subprocess.PIPE, text=True
+    ) as parent:
+        deadline = time.monotonic() + 60
+        while not history.exists() or not history.read_text():
+            assert parent.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(ranks_of(parent.pid)[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        _, said = parent.communicate(timeout=30)
+        assert time.monotonic() - killed < 15
+    assert parent.returncode == 128 + signal.SIGKILL
+    assert f"error: rank {victim} ended with signal 9" in said
+    assert losses(history.parent)
