@@ -109,7 +109,7 @@ def test_losses_do_not_depend_on_the_number_of_ranks(name, size):
     alone, together = _losses(name, 1), _losses(name, size)
     assert len(alone) == STEPS
     assert alone[-1] < 0.5 * alone[0]
-    # A pseudo-inverse amplifies rounding by the inverse of its cut-off: the published algorithm is not so sharp.
+    # A pseudo-inverse amplifies rounding by the inverse of its cut-off.
     tolerance = 1e-6 if name == "line_search" else 1e-10
     np.testing.assert_allclose(together, alone, rtol=tolerance)
 
