@@ -17,12 +17,19 @@ from sngd import checkpoint
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.evaluate import Evaluation
 from sngd.networks import Network
-from sngd.residual import NonFiniteResidualError
-from sngd.run import Source, check_folder, draw, execute, pick_device, start_local_ranks
+from sngd.residual import ResidualError
+from sngd.run import (
+    INTERRUPTED,
+    USER_ERROR,
+    Source,
+    check_folder,
+    draw,
+    execute,
+    pick_device,
+    start_local_ranks,
+)
 
 __all__ = ["main"]
-
-USER_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parser.parse_args(given[:1]).command
     try:
         return {"train": _train, "eval": _eval, "plot": _plot}[command](given[1:])
-    except NonFiniteResidualError as error:
+    except ResidualError as error:  # one rank has the text
         if str(error):
             _complain(str(error), everywhere=True)
         return USER_ERROR
@@ -88,7 +95,7 @@ def _train(given: list[str]) -> int:
     if count > 1:
         return start_local_ranks(count, ["train", options.config, *flags, *["--quiet"] * options.quiet])
     trained = execute(run, source, quiet=options.quiet)
-    return 130 if trained.result.get("stop_reason") == "interrupted" else 0
+    return INTERRUPTED if trained.result.get("stop_reason") == "interrupted" else 0
 
 
 def _rank_count(wanted: str, device: str) -> int:
@@ -124,6 +131,8 @@ def _load_saved(path: Path, flags: list[str], program: str) -> tuple[RunConfig, 
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} is not the config.json of a run: {error}") from error
+    if not all(isinstance(flag, str) for flag in stored):
+        raise ValueError(f"{str(path)!r} is not the config.json of a run: source.flags={stored!r}")
     stored = _without(stored, "--run-dir")
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / original.name
@@ -172,7 +181,9 @@ def _restore(folder: Path) -> tuple[RunConfig, Network, torch.Tensor]:
     run, _ = _load(folder / "config.json", [], "sngd")
     state = checkpoint.load(folder / "checkpoint")
     network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
-    theta = state["theta"]
+    theta = state.get("theta") if isinstance(state, dict) else None
+    if not isinstance(theta, torch.Tensor):
+        raise ValueError(f"the checkpoint in {str(folder)!r} holds no parameters `theta`")
     if theta.numel() != network.parameters:
         raise ValueError(
             f"the checkpoint holds {theta.numel()} parameters, the config's network has {network.parameters}"

@@ -112,7 +112,7 @@ def load_source(path: Path) -> tuple[RunConfig, str]:
     sys.path.insert(0, folder)
     try:
         names = runpy.run_path(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(blame(error, path)) from error
     finally:
         sys.path.remove(folder)
@@ -125,10 +125,11 @@ def load_source(path: Path) -> tuple[RunConfig, str]:
     return run, path.read_text()
 
 
-def blame(error: Exception, path: Path) -> str:
+def blame(error: BaseException, path: Path) -> str:
     """One line that says where in the user's file an error arose, and which."""
     if isinstance(error, SyntaxError):
-        return f"{path}:{error.lineno}: SyntaxError: {error.msg}"
+        where = path if error.lineno is None else f"{path}:{error.lineno}"
+        return f"{where}: SyntaxError: {error.msg}"
     resolved = path.resolve()
     lines = [
         f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == resolved

@@ -12,6 +12,7 @@ Letters
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -283,12 +284,15 @@ def field(values: Tensor, channels: tuple[Channel, ...], component: int, dim: in
 
 
 def recorder(n: int, dim: int, log: set[Channel], dtype: torch.dtype, device: torch.device) -> Jet:
-    """A jet of ones that notes in `log` which derivatives are asked of it."""
-    ones = torch.ones(n, dtype=dtype, device=device)
+    """A jet of arbitrary values near 1 that notes in `log` which derivatives are asked of it.
+
+    The values depend on channel and point alone: fewer points show the first ones of more.
+    """
+    points = torch.arange(n, dtype=dtype, device=device)
 
     def note(channel: Channel) -> Tensor:
         log.add(channel)
-        return ones
+        return 1 + 0.5 * torch.sin(points * (1 + len(str(channel))) + zlib.crc32(str(channel).encode()))
 
     return Jet(note, dim, lambda axes: note(Laplacian(axes)))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sngd.jacobian import FactoredJacobian, Workspace
 from sngd.memory import Plan
-from sngd.residual import Collocation
+from sngd.residual import Collocation, ResidualError
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -65,7 +65,32 @@ class Objective:
 
     def evaluate(self, theta: Tensor) -> State:
         """Residual and loss at θ: K numbers are summed over ranks."""
-        raw = self.collocation.residual(theta)
+        return self._state(theta, self.collocation.residual(theta))
+
+    def evaluate_new_points(self, theta: Tensor) -> State:
+        """As `evaluate`, on points that no residual has seen yet: one more number is gathered.
+
+        Raises:
+            ResidualError: the residual raises an error on some rank's points; every rank stops, and the first
+                of them that it happened to says why.
+        """
+        raw, failure = None, None
+        try:
+            raw = self.collocation.residual(theta)
+        except ValueError as error:
+            failure = error
+        holders = self._holders(failure is not None, theta)
+        if holders:
+            raise ResidualError(str(failure) if holders[0] == self.ranks.rank else "") from failure
+        assert raw is not None
+        return self._state(theta, raw)
+
+    def _holders(self, mine: bool, like: Tensor) -> list[int]:
+        """Ranks for which something holds, in order."""
+        flag = like.new_tensor(float(mine), dtype=torch.float64)
+        return torch.nonzero(self.ranks.gather(flag)).flatten().tolist()
+
+    def _state(self, theta: Tensor, raw: Tensor) -> State:
         residual = self._scale * raw
         losses = self.collocation.condition_losses(residual.double().square())
         self.ranks.sum(losses)
@@ -103,8 +128,7 @@ class Objective:
         Only the first rank that holds one names it; the others return an empty text.
         """
         found = self.collocation.locate(state.raw)
-        flag = state.losses.new_tensor(float(found is not None))
-        holders = torch.nonzero(self.ranks.gather(flag)).flatten().tolist()
+        holders = self._holders(found is not None, state.losses)
         if not holders:
             return "the residuals are finite, but the loss overflows" if self.ranks.rank == 0 else ""
         return found or "" if holders[0] == self.ranks.rank else ""

@@ -18,6 +18,9 @@ from sngd.taylor import Channel, close
 
 __all__ = ["Condition", "Points", "Problem"]
 
+# Points on which a residual is tried when its problem is built.
+_PROBES = 3
+
 
 class Points:
     """The points that a residual is evaluated on: p[X] is the coordinate X as a field.
@@ -143,13 +146,26 @@ class Problem:
         self.signatures = tuple(self._record(c) for c in self.conditions)
 
     def _record(self, condition: Condition) -> Signature:
-        """Run the residual once on recording fields: which derivatives, how many components."""
+        """Run the residual on recording fields: which derivatives, how many components.
+
+        A second run on fewer points tells whether a residual mixes them, which would make every row of the
+        Jacobian wrong without a sign of it.
+        """
         log: set[Channel] = set()
-        probe = condition.region.sample(0, 3, (0, 0, 0))
-        make = lambda: recorder(3, self.domain.dim, log, probe.dtype, probe.device)  # noqa: E731
-        u: Any = make() if len(self.fields) == 1 else tuple(make() for _ in self.fields)
-        components = evaluate_residual(condition, u, Points(probe)).shape[1]
-        return Signature(close(log), components)
+
+        def run(n: int) -> Tensor:
+            probe = condition.region.sample(0, n, (0, 0, 0))
+            jets = [recorder(n, self.domain.dim, log, probe.dtype, probe.device) for _ in self.fields]
+            u: Any = jets[0] if len(jets) == 1 else tuple(jets)
+            return evaluate_residual(condition, u, Points(probe))
+
+        more, fewer = run(_PROBES), run(_PROBES - 1)
+        if not torch.allclose(more[:-1], fewer, rtol=1e-9, atol=0.0, equal_nan=True):
+            raise ValueError(
+                f"residual of condition {condition.name!r} mixes points: its value at one point changes when "
+                "another is left out; write it pointwise, without mean, sum or sort over the points"
+            )
+        return Signature(close(log), more.shape[1])
 
     def reference(self, points: Tensor) -> Tensor:
         """The known solution at points (n, d) → (n, fields).

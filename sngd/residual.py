@@ -23,10 +23,14 @@ from sngd.networks import Network
 from sngd.problem import Points, Problem, evaluate_residual
 from sngd.taylor import TaylorRules
 
-__all__ = ["Batch", "Collocation", "NonFiniteResidualError"]
+__all__ = ["Batch", "Collocation", "NonFiniteResidualError", "ResidualError"]
 
 
-class NonFiniteResidualError(ValueError):
+class ResidualError(ValueError):
+    """A residual fails on some rank's points: raised on every rank, with a text on one of them."""
+
+
+class NonFiniteResidualError(ResidualError):
     """A residual is NaN or infinite; the message names the condition and the point."""
 
 

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,8 @@ __all__ = ["Source", "execute", "pick_device", "start_local_ranks"]
 # What a rank that ended because another one failed may take before it is killed.
 _GRACE_SECONDS = 5.0
 SPECTRA = "spectra.npz"
+# Exit codes: a mistake of the user's; Ctrl-C, as shells have it.
+USER_ERROR, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,12 @@ def check_folder(folder: Path | None) -> str | None:
     """Why a run folder cannot be used, None when it can."""
     if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         return f"run_dir={str(folder)!r} exists; nothing is overwritten: name another or remove it"
+    if folder is not None:
+        above = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            return (
+                f"run_dir={str(folder)!r} cannot be made: {str(above)!r} is no folder that can be written to"
+            )
     return None
 
 
@@ -155,10 +164,21 @@ def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks) -> 
 
 
 def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:
-    """The three pictures of a run folder, from its history, spectra and final parameters."""
-    history = read_history(folder / "history.jsonl")
-    with np.load(folder / SPECTRA) as stored:
-        spectra = sorted((int(name.removeprefix("step_")), stored[name]) for name in stored.files)
+    """The three pictures of a run folder, from its history, spectra and final parameters.
+
+    Raises:
+        ValueError: history or spectra are missing or damaged.
+    """
+    history_file, spectra_file = folder / "history.jsonl", folder / SPECTRA
+    for path in (history_file, spectra_file):
+        if not path.is_file():
+            raise ValueError(f"{str(folder)!r} holds no finished run ({path.name} is missing)")
+    history = read_history(history_file)
+    try:
+        with np.load(spectra_file) as stored:
+            spectra = sorted((int(name.removeprefix("step_")), stored[name]) for name in stored.files)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{str(spectra_file)!r} is damaged ({type(error).__name__})") from error
     damping = next((r["damping"] for r in reversed(history) if r["accepted"]), None)
     return [
         plot.plot_solution(run.problem, network, theta, folder / "solution.png"),
@@ -211,17 +231,17 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
             return 0
         time.sleep(0.05)
     rank, code = codes.index(failed[0]), failed[0]
-    mistake = code == 2  # the user's: every rank has seen it or will, and one of them says so
+    known = code in (USER_ERROR, INTERRUPTED)  # every rank has seen it or will; what is to be said is said
     deadline = time.monotonic() + _GRACE_SECONDS
     for child in children:
-        if not mistake and child.poll() is None:
+        if not known and child.poll() is None:
             child.terminate()
     for child in children:
         try:
             child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             child.kill()
-    if not mistake:
+    if not known:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         print(f"error: rank {rank} ended with {how}; the other ranks were stopped", file=sys.stderr)
     return code if code > 0 else 128 - code

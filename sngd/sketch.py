@@ -25,10 +25,10 @@ _ROUNDING = 32
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
 
-__all__ = ["orthonormalize", "range_finder", "test_matrix"]
+__all__ = ["draw_test_matrix", "orthonormalize", "range_finder"]
 
 
-def test_matrix(
+def draw_test_matrix(
     parameters: int, rank: int, seed: int, step: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """Gaussian Ω (P, k), equal on every rank without communication: a function of (seed, step).
@@ -42,9 +42,6 @@ def test_matrix(
     for column in columns:
         column.normal_(generator=generator)
     return columns.T.contiguous()
-
-
-test_matrix.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
 
 
 def orthonormalize(y: Tensor) -> Tensor:

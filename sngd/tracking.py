@@ -228,7 +228,7 @@ class Console(Writer):
                 live.stop()
 
     def _abandon(self, error: Exception | None = None) -> None:
-        if isinstance(error, OSError):  # or Python's flush at exit fails, and with it the exit status
+        if isinstance(error, OSError):  # or the next to print there, anyone, ends the run
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.file.fileno())
         self.close()

@@ -117,6 +117,7 @@ def train(
 
     Raises:
         NonFiniteResidualError: a residual is NaN or infinite at the start.
+        ResidualError: a residual raises an error, at the start or on points drawn anew.
         ValueError: a mistake in the problem.
     """
     loop = _Loop(run, ranks, device, hooks if ranks.rank == 0 else (), folder if ranks.rank == 0 else None)
@@ -143,7 +144,7 @@ class _Loop:
         if ranks.rank == 0 and run.problem.solution is not None:
             self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
         self.began = self.saved = time.perf_counter()
-        state = self.objective.evaluate(network.initial.to(dtype=self.dtype, device=device))
+        state = self.objective.evaluate_new_points(network.initial.to(dtype=self.dtype, device=device))
         if not math.isfinite(state.loss):
             raise NonFiniteResidualError(self.objective.diagnose(state))
         components = [s.components for s in run.problem.signatures]
@@ -161,7 +162,7 @@ class _Loop:
         run = self.run
         if run.resample_every and number > 1 and (number - 1) % run.resample_every == 0:
             self.objective.replace_points(draw_points(run, number, self.ranks, self.device, self.dtype))
-            self.stepper.state = self.objective.evaluate(self.stepper.state.theta)
+            self.stepper.state = self.objective.evaluate_new_points(self.stepper.state.theta)
         report = self.stepper.step(self.objective, number)
         if run.balance and report.accepted:
             self.stepper.state = self.objective.balance(self.stepper.state)

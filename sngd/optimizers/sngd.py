@@ -21,7 +21,7 @@ from torch import Tensor
 from sngd.core import factor
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
-from sngd.sketch import range_finder, test_matrix
+from sngd.sketch import draw_test_matrix, range_finder
 from sngd.trust import Model, Outcome, line_search, next_rank, search_damping
 
 __all__ = ["SNGD"]
@@ -124,7 +124,7 @@ class SNGDStepper:
         state, ranks, k = self.state, objective.ranks, self.rank
         theta = state.theta
         jacobian = objective.jacobian(theta)
-        omega = test_matrix(theta.numel(), k, self.seed, number, jacobian.dtype, theta.device)
+        omega = draw_test_matrix(theta.numel(), k, self.seed, number, jacobian.dtype, theta.device)
         q = range_finder(jacobian, omega, ranks, stable=self.config.stable_sketch)
         a = jacobian.matmul(q)
         core = factor(a, state.residual, ranks)

@@ -211,6 +211,7 @@ def _expected_bytes(name: str, record: dict, projections: int) -> int:
     parameters = _followed(name, 2)[0].result["parameters"]
     resampled = bool(run.resample_every) and record["step"] > 1
     numbers = conditions * (record["evaluations"] + resampled)  # losses
+    numbers += resampled  # whether a residual failed on the new points
     numbers += parameters * k  # Y
     numbers += k * k if run.optimizer.stable_sketch else 0  # triangle of JΩ
     numbers += (k + 1) ** 2  # triangle of [A | r]
@@ -222,7 +223,7 @@ def _expected_bytes(name: str, record: dict, projections: int) -> int:
 @pytest.mark.parametrize("name", ["heat", "burgers", "transport", "plain", "chunks", "line_search"])
 def test_bytes_of_every_step_are_those_of_the_table(name, size):
     followed = _followed(name, size)[0]
-    before = len(_conditions(name)) * FLOAT64  # the loss at the start
+    before = (len(_conditions(name)) + 1) * FLOAT64  # losses at the start, and whether a residual failed
     totals = [before, *(record["bytes_sent"] for record in followed.records)]
     for record, projections, sent in zip(
         followed.records, followed.projections, np.diff(totals), strict=True
@@ -246,7 +247,7 @@ def test_nothing_of_the_size_of_points_rows_or_the_gramian_travels(name):
         rows = sum(c.points for c in run.problem.conditions)
         largest = max(numbers for _, numbers, _ in followed.payloads[-1])
         assert largest == parameters * k
-        allowed = {len(run.problem.conditions), 5}
+        allowed = {1, len(run.problem.conditions), 5}
         for rank in {record["rank"] for record in _followed(name, 4)[0].records}:
             allowed |= {rank, rank * rank, (rank + 1) ** 2, parameters * rank}
         assert {numbers for _, numbers, _ in followed.payloads[-1]} <= allowed
@@ -257,7 +258,7 @@ def test_the_bytes_of_a_step_do_not_depend_on_the_number_of_points():
     """Ten times the points, and not one byte more for the same ranks, evaluations and corrections."""
     small, large = _followed("heat", 4)[0], _followed("2001", 4)[0]
     for followed, name in ((small, "heat"), (large, "2001")):
-        per_step = np.diff([24, *(record["bytes_sent"] for record in followed.records)])
+        per_step = np.diff([32, *(record["bytes_sent"] for record in followed.records)])
         assert per_step[0] == _expected_bytes(name, followed.records[0], followed.projections[0])
     assert small.records[0]["rank"] == large.records[0]["rank"]
 
@@ -306,48 +307,75 @@ def test_tsqr_and_the_core_are_those_of_the_whole_matrix(size):
 
 
 # ---------------------------------------------------------------------------------------------
-# A residual that is not finite on one rank only
+# A residual that fails on one rank only
 # ---------------------------------------------------------------------------------------------
 
-
-def _bad_points(run: RunConfig) -> torch.Tensor:
-    condition = run.problem.conditions[0]
-    return condition.region.sample(0, condition.points, (run.seed, 0, 0), condition.sampling)
+ROOTS = 50
 
 
-def _undefined_at_one_point() -> RunConfig:
-    """The equation's residual is NaN where x lies below a bound that one point of 50 does not keep."""
+def _half_defined(bound: float, raises: bool = False, resample_every: int = 0) -> RunConfig:
+    """A residual that is NaN, or raises, where x lies below a bound."""
+    domain = Box(x=(0, 1), t=(0, 1))
+    X, T = domain.axes
 
-    def run(bound: float) -> RunConfig:
-        domain = Box(x=(0, 1), t=(0, 1))
-        X, T = domain.axes
-        conditions = [
-            Condition(
-                "equation", lambda u, p: d(u, T) - d(u, X) * torch.sqrt(p[X] - bound), domain.interior, 50
-            ),
-            Condition("initial", lambda u, p: u - torch.sin(pi * p[X]), domain.face(t=0), 20),
-        ]
-        return RunConfig(Problem(domain, conditions), MLP((6,)), SNGD(rank=4), **SMALL)
+    def equation(u, p):
+        if raises and len(p) > 3 and bool((p[X].value < bound).any()):
+            raise OverflowError("below the bound")
+        return d(u, T) - d(u, X) * (1.0 if raises else torch.sqrt(p[X] - bound))
 
-    smallest = _bad_points(run(-1.0))[:, 0].sort().values[:2]
-    return run(float(smallest.mean()))
+    conditions = [
+        Condition("equation", equation, domain.interior, ROOTS),
+        Condition("initial", lambda u, p: u - torch.sin(pi * p[X]), domain.face(t=0), 20),
+    ]
+    run = {**SMALL, "resample_every": resample_every}
+    return RunConfig(Problem(domain, conditions), MLP((6,)), SNGD(rank=4), **run)
 
 
-def _train_undefined(ranks):
-    train(_undefined_at_one_point(), ranks, torch.device("cpu"))
+def _points(epoch: int) -> torch.Tensor:
+    condition = _half_defined(-1.0).problem.conditions[0]
+    return condition.region.sample(0, ROOTS, (0, epoch, 0), condition.sampling)
+
+
+def _below_one_point() -> float:
+    """A bound that all points of the first set keep but one."""
+    return float(_points(0)[:, 0].sort().values[:2].mean())
+
+
+def _train_half_defined(ranks, bound, raises, resample_every=0):
+    train(_half_defined(bound, raises, resample_every), ranks, torch.device("cpu"))
+
+
+def _owner(points: torch.Tensor, bound: float, size: int) -> int:
+    """The first rank with a point below the bound."""
+    bad = torch.nonzero(points[:, 0] < bound).flatten().tolist()
+    return min(next(rank for rank in range(size) if i < ROOTS * (rank + 1) // size) for i in bad)
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_residual_that_is_nan_on_one_rank_is_told_once_and_ends_all(size):
-    points = _bad_points(_undefined_at_one_point())
-    index = int(points[:, 0].argmin())
-    owner = next(rank for rank in range(size) if index < 50 * (rank + 1) // size)
-    results = run_ranks(size, _train_undefined, fail=False, seconds=30)
-    assert all(isinstance(result, Failure) for result in results)
-    assert {result.kind for result in results} == {"NonFiniteResidualError"}
-    told = [rank for rank, result in enumerate(results) if result.message]
-    assert told == [owner]
-    message = results[owner].message
-    assert "'equation'" in message
-    assert f"x={points[index, 0]:.6g}, t={points[index, 1]:.6g}" in message
-    assert "nan" in message
+    bound, points = _below_one_point(), _points(0)
+    results = run_ranks(size, _train_half_defined, bound, False, fail=False, seconds=30)
+    assert [getattr(result, "kind", None) for result in results] == ["NonFiniteResidualError"] * size
+    owner = _owner(points, bound, size)
+    assert [rank for rank, result in enumerate(results) if result.message] == [owner]
+    x, t = points[points[:, 0].argmin()]
+    assert results[owner].message == f"condition 'equation' has residual nan at x={x:.6g}, t={t:.6g}"
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_residual_that_raises_on_one_rank_is_told_once_and_ends_all(size):
+    bound = _below_one_point()
+    results = run_ranks(size, _train_half_defined, bound, True, fail=False, seconds=30)
+    assert [getattr(result, "kind", None) for result in results] == ["ResidualError"] * size
+    owner = _owner(_points(0), bound, size)
+    assert [rank for rank, result in enumerate(results) if result.message] == [owner]
+    assert "residual of condition 'equation' failed at test_steps.py:" in results[owner].message
+    assert "OverflowError: below the bound" in results[owner].message
+
+
+def test_a_residual_that_raises_on_points_drawn_anew_is_told_once():
+    epoch = next(e for e in range(1, STEPS) if _points(e)[:, 0].min() < _points(0)[:, 0].min())
+    bound = float(_points(0)[:, 0].min())
+    results = run_ranks(2, _train_half_defined, bound, True, 1, fail=False, seconds=30)
+    assert [getattr(result, "kind", None) for result in results] == ["ResidualError"] * 2
+    assert [rank for rank, r in enumerate(results) if r.message] == [_owner(_points(epoch), bound, 2)]

@@ -11,7 +11,7 @@ from sngd.jet import d
 from sngd.networks import MLP
 from sngd.problem import Condition, Problem
 from sngd.residual import Collocation
-from sngd.sketch import range_finder, test_matrix
+from sngd.sketch import draw_test_matrix, range_finder
 from tests.allocations import Allocations, largest_allocation
 
 POINTS, RANK, CHUNK = (500, 60, 40), 8, 16
@@ -39,7 +39,7 @@ def sketched_path(chunk, keep, stable: bool = True) -> tuple[Allocations, int, i
     with largest_allocation() as seen:
         r = col.scale * col.residual(theta)
         jacobian = FactoredJacobian(col, theta, col.scale, keep=keep)
-        omega = test_matrix(len(theta), RANK, 0, 0, theta.dtype, theta.device)
+        omega = draw_test_matrix(len(theta), RANK, 0, 0, theta.dtype, theta.device)
         q = range_finder(jacobian, omega, ranks, stable=stable)
         a = jacobian.matmul(q)
         core = factor(a, r, ranks)

@@ -1,6 +1,8 @@
 """The command line: what a run leaves behind, and what a mistake gets."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,7 +192,120 @@ def test_damaged_run_folders(capfd):
     assert all(line.startswith("error: ") for line in errors)
 
 
-@pytest.mark.parametrize("name", ["nan", "raises"])
+def damage(folder: str, what: str) -> None:
+    """Break one part of a copy of the run folder `run`."""
+    shutil.copytree("run", folder)
+    state = Path(folder, "checkpoint", "state.pt")
+    config = Path(folder, "config.json")
+    if what == "checkpoint cut short":
+        state.write_bytes(state.read_bytes()[:500])
+    elif what == "checkpoint of something else":
+        torch.save({"weights": torch.zeros(3)}, state)
+    elif what == "checkpoint of another network":
+        torch.save({"theta": torch.zeros(3)}, state)
+    elif what == "config cut short":
+        config.write_bytes(config.read_bytes()[:200])
+    elif what == "config is a list":
+        config.write_text("[1, 2]")
+    elif what == "config with other flags":
+        config.write_text(
+            json.dumps(
+                json.loads(config.read_text()) | {"source": {"path": "x.py", "text": "", "flags": [3]}}
+            )
+        )
+    else:
+        Path(folder, what).unlink()
+
+
+DAMAGES = {
+    "checkpoint cut short": r"'broken/checkpoint/state.pt' cannot be read .* damaged",
+    "checkpoint of something else": r"the checkpoint in 'broken' holds no parameters",
+    "checkpoint of another network": r"the checkpoint holds 3 parameters, the config's network has 105",
+    "config cut short": r"'broken/config.json' is not the config.json of a run",
+    "config is a list": r"'broken/config.json' is not the config.json of a run",
+    "config with other flags": r"'broken/config.json' is not the config.json of a run: source.flags=\[3\]",
+    "history.jsonl": r"'broken' holds no finished run \(history.jsonl is missing\)",
+    "spectra.npz": r"'broken' holds no finished run \(spectra.npz is missing\)",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.py").write_text(SMALL)
+    flags = ["--run-dir", str(folder / "run"), "--quiet"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    subprocess.run(
+        [sys.executable, "-m", "sngd.cli", "train", str(folder / "small.py"), *flags],
+        env=environment,
+        check=True,
+    )
+    return folder / "run"
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_run_is_refused_by_plot_in_one_line(finished, what, capfd):
+    shutil.copytree(finished, "run")
+    damage("broken", what)
+    before = {path: path.read_bytes() for path in Path("broken").rglob("*") if path.is_file()}
+    assert call("plot", "broken") == 2
+    (said,) = capfd.readouterr().err.splitlines()
+    assert_matches(said, f"^error: .*{DAMAGES[what]}")
+    assert {path: path.read_bytes() for path in Path("broken").rglob("*") if path.is_file()} == before
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(capfd):
+    Path("small.py").write_text(SMALL)
+    for ranks in ("1", "2"):
+        assert call("train", "small.py", "--run-dir", "small.py/run", "--ranks", ranks) == 2
+        (said,) = capfd.readouterr().err.splitlines()
+        assert_matches(said, r"^error: run_dir='small.py/run' cannot be made")
+    assert Path("small.py").read_text() == SMALL
+
+
+def test_a_target_without_a_solution_is_refused(capfd):
+    Path("mistake.py").write_text(
+        PROBLEM
+        + "c = Condition('eq', lambda u, p: u, domain.interior, 9)\nrun = RunConfig(Problem(domain, [c]))"
+    )
+    assert call("train", "mistake.py", "--target-error", "1e-3") == 2
+    assert "target_error=0.001 needs a known solution" in capfd.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_flags_of_a_run_are_kept_when_it_is_repeated_and_may_be_replaced(finished):
+    shutil.copytree(finished, "run")
+    assert (
+        call("train", "run/config.json", "--run-dir", "again", "--quiet", "--max-steps", "2", "--seed", "9")
+        == 0
+    )
+    assert json.loads(Path("again/result.json").read_text())["seed"] == 9
+    assert call("train", "again/config.json", "--run-dir", "third", "--quiet") == 0
+    assert losses("third") == losses("again")
+    assert len(losses("third")) == 2
+    assert losses("third") != losses("run")[:2]
+
+
+RAISES_ON_ONE_RANK = (
+    PROBLEM
+    + """
+bad = float(domain.interior.sample(0, 40, (0, 0, 0))[30, 0])
+def eq(u, p):
+    if len(p) > 3 and bool((p[X].value == bad).any()):
+        raise RuntimeError("no luck")
+    return d(u, T) - d(u, X, X)
+run = RunConfig(Problem(domain, [Condition("eq", eq, domain.interior, 40)]), device="cpu")
+"""
+)
+MISTAKES["raises on one rank"] = (
+    RAISES_ON_ONE_RANK,
+    [],
+    r"residual of condition 'eq' failed at mistake.py:\d+: RuntimeError: no luck",
+)
+
+
+@pytest.mark.parametrize("name", ["nan", "raises", "raises on one rank"])
 def test_a_mistake_on_two_ranks_is_told_once(name):
     text, flags, message = MISTAKES[name]
     Path("mistake.py").write_text(text)
@@ -204,3 +319,4 @@ def test_a_mistake_on_two_ranks_is_told_once(name):
     assert done.stderr.count("error:") == 1
     assert_matches(done.stderr, message)
     assert "Traceback" not in done.stderr
+    assert not Path("runs").exists()

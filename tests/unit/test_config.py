@@ -1,77 +1,255 @@
-"""Run configs: every bad field is named with its value; flags replace fields."""
+"""A run's configuration: what is refused, what flags replace, how it is written down."""
 
+import dataclasses
 import json
-import math
 from pathlib import Path
 
 import pytest
 
-from sngd import MLP, SNGD, Problem, RunConfig
+from sngd import MLP, SIREN, SNGD, Problem, RunConfig
 from sngd.config import describe, load_source, parse_overrides
 from sngd.problems import heat
 
+PROBLEM = heat(10, 4, 4)
 CONFIGS = Path(__file__).parents[2] / "configs"
+
+BAD_RUN = [
+    *[("seed", value) for value in (-1, 2**31, 1.5, "1", True, None)],
+    *[("balance", value) for value in (1, "yes", None)],
+    *[("resample_every", value) for value in (-1, 0.5, None, "1")],
+    *[("max_steps", value) for value in (0, -3, 2.0, None, "10", float("inf"))],
+    *[("max_seconds", value) for value in (0, -1.0, float("nan"), "10")],
+    *[("target_error", value) for value in (0.0, -1e-3, float("nan"), "1e-3")],
+    *[("evaluate_every", value) for value in (0, -1, 1.5, None)],
+    *[("evaluate_points", value) for value in (0, -1, 1e3, None)],
+    *[("device", value) for value in ("gpu", "", None, 0)],
+    *[("dtype", value) for value in ("float16", "double", None, 64)],
+    *[("memory_gb", value) for value in (0, -1, float("nan"), "4")],
+    *[("checkpoint_seconds", value) for value in (0, -1.0, float("nan"), None)],
+    *[("problem", value) for value in (None, "heat", heat)],
+    *[("network", value) for value in (None, "mlp", MLP)],
+    *[("optimizer", value) for value in (None, "sngd", SNGD)],
+    *[("run_dir", value) for value in ("runs/a", 3)],
+]
+BAD_SNGD = [
+    *[("rank", value) for value in (0, -1, 2.5, "64", None, True)],
+    *[("max_rank", value) for value in (63, 0, 100.5, "100")],
+    *[("adaptive_rank", value) for value in (1, None)],
+    *[("stable_sketch", value) for value in (0, "no")],
+    *[("globalization", value) for value in ("trust", None)],
+    *[("corrections", value) for value in (-1, 1.5, None)],
+    *[("acceptance", value) for value in (0, 1, -0.1, float("nan"), None)],
+    *[("damping", value) for value in (0, -1, float("inf"), float("nan"), "1")],
+    *[("cutoff", value) for value in (-1e-3, 1, float("nan"), "small")],
+    *[("halvings", value) for value in (-1, 0.5, None)],
+]
+
+
+@pytest.mark.parametrize(("field", "value"), BAD_RUN)
+def test_a_bad_field_of_a_run_is_named_with_its_value(field, value):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+        RunConfig(**{"problem": PROBLEM, field: value})
+    assert str(caught.value).startswith(f"{field}={value!r} must be ")
+
+
+@pytest.mark.parametrize(("field", "value"), BAD_SNGD)
+def test_a_bad_field_of_the_optimizer_is_named_with_its_value(field, value):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+        SNGD(**{field: value})
+    assert str(caught.value).startswith(f"optimizer.{field}={value!r} must be ")
+
+
+def test_every_field_has_a_bad_value_above():
+    assert {f.name for f in dataclasses.fields(RunConfig)} == {field for field, _ in BAD_RUN}
+    assert {f.name for f in dataclasses.fields(SNGD)} == {field for field, _ in BAD_SNGD}
+
+
+def test_a_target_needs_a_solution():
+    unknown = Problem(PROBLEM.domain, PROBLEM.conditions, name="unknown")
+    with pytest.raises(ValueError, match=r"target_error=0\.001 needs a known solution.*'unknown'"):
+        RunConfig(unknown, target_error=1e-3)
+
+
+def test_good_extremes_are_taken():
+    RunConfig(PROBLEM, seed=0, max_seconds=float("inf"), max_steps=1, target_error=1e-300, memory_gb=1)
+    SNGD(rank=1, max_rank=1, corrections=0, cutoff=0, halvings=0)
+
+
+def test_a_run_cannot_be_changed_after_it_was_checked():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig(PROBLEM).seed = -1
+
+
+# ---------------------------------------------------------------------------------------------
+# Flags
+# ---------------------------------------------------------------------------------------------
+
+
+def _parse(*flags, run=None):
+    return parse_overrides(run or RunConfig(PROBLEM, seed=7), list(flags), "sngd")
+
+
+def test_without_flags_nothing_changes():
+    run = RunConfig(PROBLEM, SIREN((5,)), SNGD(rank=9), seed=7, balance=True, max_seconds=3.0)
+    assert _parse(run=run) == run
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("flags", "field", "value"),
     [
-        ("problem", "heat"),
-        ("network", 3),
-        ("optimizer", None),
-        ("seed", -1),
-        ("resample_every", -1),
-        ("max_steps", 0),
-        ("max_seconds", 0.0),
-        ("max_seconds", math.nan),
-        ("target_error", -1e-3),
-        ("evaluate_every", 0),
-        ("evaluate_points", 0),
-        ("device", "tpu"),
-        ("dtype", "float16"),
-        ("memory_gb", 0.0),
-        ("checkpoint_seconds", 0.0),
+        (["--seed", "3"], "seed", 3),
+        (["--max-steps", "12"], "max_steps", 12),
+        (["--max_steps", "12"], "max_steps", 12),
+        (["--max-seconds", "1.5"], "max_seconds", 1.5),
+        (["--target-error", "1e-6"], "target_error", 1e-6),
+        (["--balance"], "balance", True),
+        (["--dtype", "float32"], "dtype", "float32"),
+        (["--run-dir", "a/b"], "run_dir", Path("a/b")),
+        (["--resample-every=5"], "resample_every", 5),
     ],
 )
-def test_a_bad_field_is_named(field, value):
-    with pytest.raises(ValueError, match=rf"^{field}=.*must be"):
-        RunConfig(**{"problem": heat(10, 2, 2), field: value})
+def test_a_flag_replaces_a_field_and_no_other(flags, field, value):
+    run = RunConfig(PROBLEM, seed=7)
+    assert _parse(*flags, run=run) == dataclasses.replace(run, **{field: value})
 
 
-def test_a_target_error_needs_a_solution():
-    known = heat(10, 2, 2)
-    with pytest.raises(ValueError, match=r"target_error=0\.001 needs a known solution"):
-        RunConfig(Problem(known.domain, known.conditions), target_error=1e-3)
+def test_flags_reach_into_the_network_and_the_optimizer():
+    run = _parse("--network.hidden", "32", "32", "--network.activation", "sin", "--optimizer.rank", "128")
+    assert run.network == MLP((32, 32), activation="sin")
+    assert run.optimizer == SNGD(rank=128)
+    assert run.seed == 7
 
 
-def test_flags_replace_fields_and_leave_the_rest():
-    run = RunConfig(heat(10, 2, 2), MLP(hidden=(5,)), SNGD(rank=3), max_seconds=7.0)
-    flags = "--network.hidden 32 32 --optimizer.rank 128 --seed 1 --device cpu --balance --target-error 1e-4"
-    changed = parse_overrides(run, flags.split(), "sngd train x.py")
-    assert changed.network == MLP(hidden=(32, 32))
-    assert changed.optimizer == SNGD(rank=128)
-    assert (changed.seed, changed.device, changed.balance, changed.target_error) == (1, "cpu", True, 1e-4)
-    assert changed.max_seconds == 7.0
-    assert changed.problem is run.problem
-    assert parse_overrides(run, [], "p") == run
+def test_flags_keep_the_kind_of_network_of_the_file():
+    run = _parse("--network.hidden", "16", "--network.omega", "9", run=RunConfig(PROBLEM, SIREN((5,))))
+    assert run.network == SIREN((16,), omega=9.0)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
-def test_every_config_loads_and_says_what_it_is(path):
+@pytest.mark.parametrize(
+    ("flags", "texts"),
+    [
+        (["--optimizer.rank", "0"], ["optimizer.rank=0"]),
+        (["--seed", "-1"], ["seed=-1"]),
+        (["--network.hidden", "0"], ["hidden", "0"]),
+        (["--max-seconds", "0"], ["max_seconds=0"]),
+    ],
+)
+def test_flags_out_of_range_are_refused_by_name(flags, texts, capsys):
+    """By a ValueError, or by the parser, which says so itself and exits with 2."""
+    try:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+            _parse(*flags)
+        said = str(caught.value)
+    except SystemExit as stopped:
+        assert stopped.code == 2
+        said = capsys.readouterr().err
+    for text in texts:
+        assert text in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "texts"),
+    [
+        (["--no-such-flag", "3"], ["--no-such-flag"]),
+        (["--optimizer.rnak", "3"], ["--optimizer.rnak"]),
+        (["--seed", "three"], ["--seed", "three"]),
+        (["--network.hidden", "wide"], ["--network.hidden", "wide"]),
+        (["--dtype", "float16"], ["--dtype", "float16"]),
+        (["--max-steps"], ["--max-steps"]),
+        (["stray"], ["stray"]),
+    ],
+)
+def test_flags_that_cannot_be_understood_exit_with_2_and_say_which(flags, texts, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        _parse(*flags)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    for text in texts:
+        assert text in said
+
+
+# ---------------------------------------------------------------------------------------------
+# Files
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_the_configs_that_come_along_define_runs(path):
     run, text = load_source(path)
-    fields = json.loads(json.dumps(describe(run)))
-    assert fields["problem"]["name"] == run.problem.name == path.stem
-    assert fields["network"]["hidden"] == list(run.network.hidden)
+    assert run.problem.name == path.stem
+    assert text == path.read_text()
+    assert run.target_error is not None
+    assert json.loads(json.dumps(describe(run)))["problem"]["name"] == path.stem
     assert "Source: " in text.split('"""')[1]
 
 
 def test_the_configs_are_those_of_the_method():
-    counts = {
-        "heat": (1297, 1440),
-        "poisson2d": (1297, 1440),
-        "burgers": (1361, 10240),
-    }
+    counts = {"heat": (1297, 1440), "poisson2d": (1297, 1440), "burgers": (1361, 10240)}
     for name, (parameters, points) in counts.items():
         run, _ = load_source(CONFIGS / f"{name}.py")
         assert run.network.build(run.problem.domain, 1, 0).parameters == parameters
         assert sum(c.points for c in run.problem.conditions) == points
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("run = (", "broken.py:1: SyntaxError"),
+        ("run = 3\0", "broken.py: SyntaxError"),
+        ("\nraise SystemExit(0)\n", "broken.py:2: SystemExit"),
+        ("x = 1\nrun = 1 / 0\n", "broken.py:2: ZeroDivisionError: division by zero"),
+        ("import no_such_module\n", "broken.py:1: ModuleNotFoundError"),
+        ("x = 1\n", "has no name `run`"),
+        ("run = 3\n", "`run` is int"),
+        ("from sngd import SNGD\n\nSNGD(rank=0)\n", "broken.py:3: optimizer.rank=0 must be"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_line(tmp_path, text, said):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+        load_source(path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_files_and_other_kinds_of_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load_source(tmp_path / "absent.py")
+    with pytest.raises(ValueError, match="does not exist"):
+        load_source(tmp_path)
+    other = tmp_path / "run.yaml"
+    other.write_text("run: 3")
+    with pytest.raises(ValueError, match="must be a Python file"):
+        load_source(other)
+
+
+def test_a_config_file_may_import_its_neighbours(tmp_path):
+    (tmp_path / "neighbour_of_config.py").write_text(
+        "from sngd.problems import heat\nproblem = heat(10, 4, 4)\n"
+    )
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from neighbour_of_config import problem\nfrom sngd import RunConfig\nrun = RunConfig(problem)\n"
+    )
+    assert load_source(path)[0].problem.name == "heat"
+
+
+# ---------------------------------------------------------------------------------------------
+# Description
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_description_is_json_and_complete():
+    run = RunConfig(
+        PROBLEM, SIREN((5, 6), omega=3.0), SNGD(max_rank=70), run_dir=Path("a/b"), target_error=1e-3
+    )
+    told = json.loads(json.dumps(describe(run), allow_nan=False))
+    assert told.keys() == {f.name for f in dataclasses.fields(run)}
+    assert told["network"] == {"type": "SIREN", "hidden": [5, 6], "omega": 3.0, "modes": 1}
+    assert told["optimizer"]["type"] == "SNGD"
+    assert told["optimizer"]["max_rank"] == 70
+    assert told["run_dir"] == "a/b"
+    assert told["problem"]["fields"] == ["u"]
+    assert [c["name"] for c in told["problem"]["conditions"]] == ["equation", "initial", "walls"]
+    assert [c["points"] for c in told["problem"]["conditions"]] == [10, 4, 4]

@@ -8,7 +8,7 @@ from torch import Tensor
 from sngd.collectives import LocalRanks
 from sngd.core import Core, factor, tsqr
 from sngd.jacobian import FactoredJacobian
-from sngd.sketch import range_finder, test_matrix
+from sngd.sketch import draw_test_matrix, range_finder
 from tests import reference
 from tests.problems import CASES, parameters
 from tests.reference import relative_error
@@ -210,7 +210,7 @@ def test_projecting_the_residual_gives_c(heights: list[int]) -> None:
 def step(
     jacobian: FactoredJacobian, r: Tensor, rank: int, damping: float, stable: bool, ranks=LOCAL
 ) -> Tensor:
-    omega = test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu"))
+    omega = draw_test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu"))
     q = range_finder(jacobian, omega, ranks, stable=stable)
     return q @ factor(jacobian.matmul(q), r, ranks).solve(damping)
 
@@ -246,7 +246,7 @@ def test_the_sketched_step_equals_the_naive_one(name: str, stable: bool) -> None
     dense = reference.jacobian(jacobian.collocation, CASES[name]().naive, jacobian.theta).numpy()
     top = float(np.linalg.norm(dense, 2) ** 2)
     for rank, damping in ((1, 1e-3), (4, 1e-3), (8, 1e-4)):
-        omega = test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu")).numpy()
+        omega = draw_test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu")).numpy()
         want = reference.sketched_step(dense, r.numpy(), omega, damping * top)
         assert relative_error(step(jacobian, r, rank, damping * top, stable), want) < 1e-9
 

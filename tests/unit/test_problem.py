@@ -135,3 +135,17 @@ def test_bad_problems_are_refused() -> None:
         Problem(DOMAIN, [condition()], fields=())
     with pytest.raises(ValueError, match="its region belongs to Box"):
         Problem(DOMAIN, [condition(region=Box(x=(0, 1), t=(0, 2)).interior)])
+
+
+@pytest.mark.parametrize(
+    "residual",
+    [
+        lambda u, p: u - u.value.mean(),
+        lambda u, p: d(u, X).value.cumsum(0).flip(0),
+        lambda u, p: u.value / u.value.norm(),
+        lambda u, p: u * p.values[:, 0].sum(),
+    ],
+)
+def test_a_residual_that_mixes_points_is_refused(residual) -> None:
+    with pytest.raises(ValueError, match="residual of condition 'c' mixes points"):
+        Problem(DOMAIN, [condition(residual)])

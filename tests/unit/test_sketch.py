@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sngd.collectives import LocalRanks
 from sngd.jacobian import FactoredJacobian
-from sngd.sketch import orthonormalize, range_finder, test_matrix
+from sngd.sketch import draw_test_matrix, orthonormalize, range_finder
 from tests import reference
 from tests.problems import PAPER_CASES, parameters
 from tests.thread_ranks import on_ranks
@@ -22,7 +22,7 @@ DTYPES = (torch.float32, torch.float64)
 
 
 def draw(parameters: int, rank: int, seed: int = 0, step: int = 0, dtype=torch.float64) -> Tensor:
-    return test_matrix(parameters, rank, seed, step, dtype, CPU)
+    return draw_test_matrix(parameters, rank, seed, step, dtype, CPU)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -316,6 +316,7 @@ hook.start(dict(name="a", max_steps=20000))
 for step in range(20000):
     hook.step(dict(step=step, seconds=10.0 * step, loss=1.0))
 hook.end({})
+print("another line by someone else", flush=True)
 print("finished", file=sys.stderr)
 """
 

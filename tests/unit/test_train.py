@@ -1,171 +1,307 @@
-"""The loop: when it stops, what it records, that it can be repeated."""
+"""The loop: when it stops, what it records, and that it repeats itself."""
 
-import math
 import os
 import signal
+from math import pi
 
 import pytest
 import torch
 
-from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, checkpoint
+from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, checkpoint, d
 from sngd.collectives import LocalRanks
-from sngd.problems import heat, transport
+from sngd.objective import Objective
+from sngd.problems import burgers, heat
 from sngd.residual import NonFiniteResidualError
 from sngd.train import draw_points, train
 
-CPU = torch.device("cpu")
-KEYS = [
-    "step",
-    "seconds",
-    "loss",
-    "relative_l2",
-    "damping",
-    "rank",
-    "reduction_ratio",
-    "corrections",
-    "accepted",
-    "bytes_sent",
-    "losses",
-    "sigma_1",
-    "sigma_k",
-    "effective_dimension",
-]
-RESULT_KEYS = [
-    "relative_l2",
-    "loss",
-    "steps",
-    "seconds",
-    "parameters",
-    "points",
-    "world_size",
-    "peak_memory_bytes",
-    "seed",
-    "device",
-    "dtype",
-    "stop_reason",
-]
+HISTORY_KEYS = {
+    *("step", "seconds", "loss", "relative_l2", "damping", "rank", "reduction_ratio", "corrections"),
+    *("accepted", "bytes_sent", "losses", "sigma_1", "sigma_k", "effective_dimension"),
+}
+RESULT_KEYS = {
+    *("relative_l2", "loss", "steps", "seconds", "parameters", "points", "world_size"),
+    *("peak_memory_bytes", "seed", "device", "dtype", "stop_reason"),
+}
 
 
-class Follower:
-    def __init__(self, action=None):
-        self.records, self.info, self.result, self.action = [], None, None, action
+class Follow:
+    """A hook that keeps everything and may do something at a step."""
+
+    def __init__(self, at=None, action=None):
+        self.info, self.records, self.result, self.at, self.action = None, [], None, at, action
 
     def start(self, info):
         self.info = info
 
     def step(self, record):
         self.records.append(record)
-        if self.action:
-            self.action(record)
+        if record["step"] == self.at:
+            self.action()
 
     def end(self, result):
         self.result = result
 
 
-def small(**fields) -> RunConfig:
-    return RunConfig(
-        **{
-            "problem": heat(100, 10, 20),
-            "network": MLP(hidden=(8, 8)),
-            "optimizer": SNGD(rank=16),
-            "max_steps": 4,
-            "evaluate_points": 200,
-            "device": "cpu",
-            **fields,
-        }
-    )
+def _run(**changes) -> RunConfig:
+    fields = {
+        "problem": heat(80, 12, 16),
+        "network": MLP((8, 8)),
+        "optimizer": SNGD(rank=24),
+        "max_steps": 6,
+        "evaluate_points": 300,
+        "device": "cpu",
+    }
+    return RunConfig(**{**fields, **changes})
 
 
-def follow(run, action=None, **keywords):
-    follower = Follower(action)
-    trained = train(run, LocalRanks(), CPU, hooks=[follower], **keywords)
-    return trained, follower
+def _train(run, hook=None, folder=None):
+    hook = hook or Follow()
+    trained = train(run, LocalRanks(), torch.device("cpu"), hooks=[hook], folder=folder)
+    assert trained.result is hook.result
+    return trained, hook
 
 
-def test_records_and_result_hold_what_is_promised():
-    trained, follower = follow(small())
-    assert [r["step"] for r in follower.records] == [1, 2, 3, 4]
-    for record in follower.records:
-        assert set(KEYS) <= set(record)
-        assert math.isclose(sum(record["losses"].values()), record["loss"], rel_tol=1e-12)
-    assert set(RESULT_KEYS) <= set(trained.result)
-    assert follower.result is trained.result
-    assert trained.result["points"] == 130
-    assert trained.result["relative_l2"] == pytest.approx(follower.records[-1]["relative_l2"])
-    assert [step for step, _ in trained.spectra] == [1, 2, 4]
+def _losses(run):
+    return [record["loss"] for record in _train(run)[1].records]
 
 
-def test_the_same_run_again_gives_the_same_losses_bitwise():
-    losses = [[r["loss"] for r in follow(small(seed=3))[1].records] for _ in range(2)]
-    assert losses[0] == losses[1]
-    assert losses[0] != [r["loss"] for r in follow(small(seed=4))[1].records]
+# ---------------------------------------------------------------------------------------------
+# Records
+# ---------------------------------------------------------------------------------------------
 
 
-def test_it_stops_at_a_target_error():
-    trained, follower = follow(small(max_steps=100, target_error=1e-2))
-    assert trained.result["stop_reason"] == "target_error"
-    errors = [r["relative_l2"] for r in follower.records]
-    assert errors[-1] <= 1e-2 < min(errors[:-1])
+def test_every_step_leaves_a_complete_record():
+    _, hook = _train(_run())
+    assert [record["step"] for record in hook.records] == [1, 2, 3, 4, 5, 6]
+    for record in hook.records:
+        assert record.keys() >= HISTORY_KEYS
+        assert record["losses"].keys() == {"equation", "initial", "walls"}
+        assert sum(record["losses"].values()) == pytest.approx(record["loss"], rel=1e-12)
+        assert record["sigma_1"] >= record["sigma_k"] >= 0
+        assert 0 < record["effective_dimension"] <= record["rank"]
+        assert isinstance(record["accepted"], bool)
+        assert record["bytes_sent"] == 0
+    accepted = [record for record in hook.records if record["accepted"]]
+    assert [r["loss"] for r in accepted] == sorted((r["loss"] for r in accepted), reverse=True)
+    seconds = [record["seconds"] for record in hook.records]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
 
 
-def test_it_stops_at_its_budget():
-    assert follow(small(max_steps=2))[0].result["stop_reason"] == "max_steps"
-    trained, _ = follow(small(max_steps=10**6, max_seconds=0.2))
-    assert trained.result["stop_reason"] == "max_seconds"
+def test_the_result_sums_the_run_up():
+    trained, hook = _train(_run(seed=3))
+    result, last = trained.result, hook.records[-1]
+    assert result.keys() >= RESULT_KEYS
+    assert (result["steps"], result["loss"]) == (6, last["loss"])
+    assert (result["parameters"], result["points"], result["world_size"]) == (105, 108, 1)
+    assert (result["seed"], result["device"], result["dtype"]) == (3, "cpu", "float64")
+    assert result["stop_reason"] == "max_steps"
+    assert result["relative_l2"] == pytest.approx(last["relative_l2"], rel=1e-12)
+    assert 1e7 < result["peak_memory_bytes"] < 1e12
+    assert trained.theta.shape == (105,)
 
 
-def test_it_stops_when_no_step_is_left():
-    domain = Box(x=(0, 1))
-    constant = Problem(
-        domain, [Condition("c", lambda u, p: 0.0 * u + 1.0, domain.interior, 8)], solution=lambda p: p[0]
-    )
-    trained, follower = follow(small(problem=constant, max_steps=100))
-    assert trained.result["stop_reason"] == "stalled"
-    assert not any(r["accepted"] for r in follower.records)
+def test_the_start_is_announced_once_with_what_a_reader_wants_to_know():
+    _, hook = _train(_run())
+    assert hook.info["name"] == "heat"
+    assert (hook.info["parameters"], hook.info["points"], hook.info["max_steps"]) == (105, 108, 6)
 
 
-def test_an_interrupt_finishes_the_step():
-    def interrupt(record):
-        if record["step"] == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    trained, follower = follow(small(max_steps=50), interrupt)
-    assert trained.result["stop_reason"] == "interrupted"
-    assert trained.result["steps"] == len(follower.records) == 3
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_spectra_are_kept_at_powers_of_two_and_at_the_end():
+    trained, _ = _train(_run())
+    assert [step for step, _ in trained.spectra] == [1, 2, 4, 6]
+    for _, sigma in trained.spectra:
+        assert torch.all(sigma[:-1] >= sigma[1:])
 
 
-def test_points_are_drawn_anew_every_m_steps():
-    run = small(problem=transport(2.0, 40, 10), resample_every=2)
-    sets = [draw_points(run, step, LocalRanks(), CPU, torch.float64)[0] for step in (1, 2, 3, 4, 5)]
-    assert torch.equal(sets[0], sets[1])
-    assert torch.equal(sets[2], sets[3])
-    assert not torch.equal(sets[0], sets[2])
-    assert not torch.equal(sets[2], sets[4])
-    fixed = small(problem=transport(2.0, 40, 10))
-    assert torch.equal(sets[0], draw_points(fixed, 5, LocalRanks(), CPU, torch.float64)[0])
+def test_errors_are_computed_when_asked_and_at_the_end():
+    _, hook = _train(_run(evaluate_every=4))
+    assert [record["relative_l2"] is not None for record in hook.records] == [False] * 3 + [True, False, True]
 
 
-def test_a_problem_without_a_solution_trains_without_errors_to_report():
-    known = heat(60, 10, 20)
+def test_without_a_solution_there_is_no_error_and_the_run_goes_on():
+    known = heat(80, 12, 16)
     problem = Problem(known.domain, known.conditions, name="unknown")
-    trained, follower = follow(small(problem=problem))
+    trained, hook = _train(_run(problem=problem))
+    assert {record["relative_l2"] for record in hook.records} == {None}
     assert trained.result["relative_l2"] is None
-    assert all(r["relative_l2"] is None for r in follower.records)
+    assert trained.result["steps"] == 6
 
 
-def test_a_residual_that_is_not_finite_names_condition_and_point():
-    domain = Box(x=(0, 1), t=(0, 1))
-    X, _ = domain.axes
-    bad = Condition("logarithm", lambda u, p: u + torch.log(p[X] - 0.5), domain.interior, 20)
-    with pytest.raises(
-        NonFiniteResidualError, match=r"condition 'logarithm' has residual nan at x=0\.\d+, t="
-    ):
-        follow(small(problem=Problem(domain, [bad])))
+# ---------------------------------------------------------------------------------------------
+# The same run gives the same losses
+# ---------------------------------------------------------------------------------------------
 
 
-def test_the_checkpoint_holds_the_final_parameters(tmp_path):
-    trained, _ = follow(small(), folder=tmp_path)
-    saved = checkpoint.load(tmp_path / "checkpoint")
-    assert torch.equal(saved["theta"], trained.theta)
-    assert saved["step"] == 4
+@pytest.mark.parametrize(
+    "changes", [{}, {"resample_every": 2}, {"balance": True}, {"dtype": "float32"}], ids=str
+)
+def test_equal_seeds_give_equal_losses_bit_for_bit(changes):
+    first, second = (_losses(_run(**changes)) for _ in range(2))
+    assert first == second
+    assert _losses(_run(seed=1, **changes)) != first
+
+
+def test_the_dtype_reaches_the_parameters():
+    assert _train(_run(dtype="float32"))[0].theta.dtype == torch.float32
+
+
+def test_a_run_ends_lower_than_it_began_whatever_is_switched_on():
+    problem = burgers(0.05, 120, 40)
+    losses = _losses(_run(problem=problem, balance=True, resample_every=1, max_steps=15))
+    assert losses[-1] < 0.05 * losses[0]
+
+
+# ---------------------------------------------------------------------------------------------
+# Points
+# ---------------------------------------------------------------------------------------------
+
+
+def test_points_change_when_they_are_to_be_drawn_anew(monkeypatch):
+    seen, replace = [], Objective.replace_points
+
+    def noted(objective, points):
+        seen.append(points)
+        replace(objective, points)
+        assert objective.collocation.points is points
+
+    monkeypatch.setattr(Objective, "replace_points", noted)
+    _train(_run(resample_every=2, max_steps=7))
+    assert len(seen) == 3  # before steps 3, 5 and 7
+    for earlier, later in zip(seen, seen[1:], strict=False):
+        for old, new in zip(earlier, later, strict=True):
+            assert old.shape == new.shape
+            assert not torch.equal(old, new)
+    seen.clear()
+    _train(_run(max_steps=4))
+    assert seen == []
+
+
+def test_points_are_a_function_of_seed_and_step():
+    run = _run(resample_every=3)
+    draw = lambda run, step: draw_points(run, step, LocalRanks(), torch.device("cpu"), torch.float64)  # noqa: E731
+    equal = lambda a, b: all(torch.equal(x, y) for x, y in zip(a, b, strict=True))  # noqa: E731
+    assert equal(draw(run, 1), draw(run, 3))
+    assert not equal(draw(run, 3), draw(run, 4))
+    assert equal(draw(run, 4), draw(run, 6))
+    assert not equal(draw(run, 1), draw(_run(resample_every=3, seed=1), 1))
+    assert [len(points) for points in draw(run, 9)] == [80, 12, 16]
+
+
+# ---------------------------------------------------------------------------------------------
+# When it stops
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_stops_at_its_target():
+    trained, hook = _train(_run(target_error=3e-2, max_steps=60))
+    errors = [record["relative_l2"] for record in hook.records]
+    assert trained.result["stop_reason"] == "target_error"
+    assert errors[-1] <= 3e-2
+    assert min(errors[:-1]) > 3e-2
+
+
+def test_a_run_stops_when_its_time_is_up():
+    trained, hook = _train(_run(max_seconds=0.05, max_steps=100_000))
+    assert trained.result["stop_reason"] == "max_seconds"
+    seconds = [record["seconds"] for record in hook.records]
+    assert seconds[-1] >= 0.05
+    assert all(s < 0.05 for s in seconds[:-1])
+
+
+def test_a_run_stops_where_no_step_lowers_the_loss():
+    """The residual does not depend on the field."""
+    domain = Box(x=(0, 1))
+    (X,) = domain.axes
+    fixed = Condition("fixed", lambda u, p: 1 + p[X] + 0 * u, domain.interior, 12)
+    trained, hook = _train(_run(problem=Problem(domain, [fixed]), max_steps=50))
+    assert trained.result["stop_reason"] == "stalled"
+    assert trained.result["steps"] == 5
+    assert not any(record["accepted"] for record in hook.records)
+    assert len({record["loss"] for record in hook.records}) == 1
+
+
+def test_rejected_steps_in_between_do_not_end_a_run(monkeypatch):
+    from sngd.optimizers.sngd import SNGDStepper
+    from sngd.trust import Outcome
+
+    search, calls = SNGDStepper._search, []
+
+    def stubborn(stepper, model, evaluate):  # one step in three is taken
+        calls.append(1)
+        outcome = search(stepper, model, evaluate)
+        return outcome if len(calls) % 3 == 0 else Outcome(None, outcome.damping, 0.0, 0, 1)
+
+    monkeypatch.setattr(SNGDStepper, "_search", stubborn)
+    trained, hook = _train(_run(max_steps=12))
+    assert trained.result["stop_reason"] == "max_steps"
+    assert [record["accepted"] for record in hook.records] == [False, False, True] * 4
+
+
+def test_an_interrupt_finishes_the_step_that_is_running(monkeypatch):
+    before, calls, jacobian = signal.getsignal(signal.SIGINT), [], Objective.jacobian
+
+    def interrupted(objective, theta):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return jacobian(objective, theta)
+
+    monkeypatch.setattr(Objective, "jacobian", interrupted)
+    trained, hook = _train(_run(max_steps=50))
+    assert trained.result["stop_reason"] == "interrupted"
+    assert trained.result["steps"] == len(hook.records) == 3
+    assert hook.records[-1]["accepted"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_ends_at_once(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+
+    def twice(objective, theta):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(Objective, "jacobian", twice)
+    with pytest.raises(KeyboardInterrupt):
+        _train(_run())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ---------------------------------------------------------------------------------------------
+# Checkpoints and mistakes
+# ---------------------------------------------------------------------------------------------
+
+
+def test_the_last_checkpoint_holds_the_final_parameters(tmp_path):
+    trained, hook = _train(_run(balance=True), folder=tmp_path)
+    state = checkpoint.load(tmp_path / "checkpoint")
+    assert torch.equal(state["theta"], trained.theta)
+    assert state["step"] == 6
+    assert state["weights"].tolist() == list(hook.records[-1]["weights"].values())
+
+
+def test_checkpoints_are_written_along_the_way(tmp_path):
+    found = []
+    look = lambda: found.append(checkpoint.load(tmp_path / "checkpoint")["step"])  # noqa: E731
+    _train(_run(checkpoint_seconds=1e-6), Follow(at=4, action=look), tmp_path)
+    assert found == [3]
+
+
+def test_a_nan_residual_is_refused_before_the_first_step(tmp_path):
+    domain = Box(x=(-1, 1))
+    (X,) = domain.axes
+    root = Condition("root", lambda u, p: d(u, X) - torch.sqrt(p[X]), domain.interior, 20)
+    fine = Condition("fine", lambda u, p: u - torch.sin(pi * p[X]), domain.boundary(), 4)
+    hook = Follow()
+    run = _run(problem=Problem(domain, [fine, root]))
+    with pytest.raises(NonFiniteResidualError, match=r"condition 'root' has residual nan at x=-0\."):
+        train(run, LocalRanks(), torch.device("cpu"), hooks=[hook], folder=tmp_path)
+    assert hook.info is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_memory_budget_that_is_too_small_names_its_field():
+    with pytest.raises(ValueError, match="memory_gb"):
+        _train(_run(memory_gb=1e-7))
