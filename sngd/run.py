@@ -80,21 +80,31 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
     """
     device = pick_device(run.device)
     ranks = connect(device)
+    console = Console(quiet=quiet)
     try:
         folder = _claim_folder(run, ranks)
         hooks: list[Hook] = []
         if ranks.rank == 0:
             opened = _OnStart(lambda: _open_folder(folder, run, source, ranks))
             files = [HistoryFile(folder / "history.jsonl"), ResultFile(folder / "result.json")]
-            hooks = [opened, *files, Console(quiet=quiet)]
+            hooks = [opened, *files, console]
         trained = train(run, ranks, device, hooks=hooks, folder=folder)
         if ranks.rank == 0:
-            spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
-            np.savez(folder / SPECTRA, **spectra)
-            draw(run, trained.network, trained.theta, folder)
+            _draw_once(run, trained, folder)
     finally:
+        console.close()
         ranks.close()
     return trained
+
+
+def _draw_once(run: RunConfig, trained: Trained, folder: Path) -> None:
+    """The pictures at the end of a run; what goes wrong with them does not undo the training."""
+    try:
+        spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
+        np.savez(folder / SPECTRA, **spectra)
+        draw(run, trained.network, trained.theta, folder)
+    except (OSError, ValueError) as error:
+        print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
 
 
 class _OnStart:
@@ -180,11 +190,13 @@ def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(spectra_file)!r} is damaged ({type(error).__name__})") from error
     damping = next((r["damping"] for r in reversed(history) if r["accepted"]), None)
-    return [
+    pictures = [
         plot.plot_solution(run.problem, network, theta, folder / "solution.png"),
         plot.plot_convergence(history, folder / "convergence.png"),
-        plot.plot_spectrum(spectra, folder / "spectrum.png", damping),
     ]
+    if spectra:
+        pictures.append(plot.plot_spectrum(spectra, folder / "spectrum.png", damping))
+    return pictures
 
 
 def start_local_ranks(count: int, arguments: list[str]) -> int:

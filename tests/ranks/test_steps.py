@@ -14,7 +14,7 @@ from sngd.collectives import LocalRanks
 from sngd.core import Core, factor, tsqr
 from sngd.problems import burgers, heat, transport
 from sngd.train import draw_points, train
-from tests.ranks.harness import Failure, run_ranks
+from tests.ranks.harness import run_ranks
 
 STEPS = 5
 SMALL = {"max_steps": STEPS, "evaluate_points": 200, "device": "cpu", "memory_gb": 0.5}

@@ -47,14 +47,14 @@ BAD_SNGD = [
 
 @pytest.mark.parametrize(("field", "value"), BAD_RUN)
 def test_a_bad_field_of_a_run_is_named_with_its_value(field, value):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+    with pytest.raises(ValueError) as caught:
         RunConfig(**{"problem": PROBLEM, field: value})
     assert str(caught.value).startswith(f"{field}={value!r} must be ")
 
 
 @pytest.mark.parametrize(("field", "value"), BAD_SNGD)
 def test_a_bad_field_of_the_optimizer_is_named_with_its_value(field, value):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+    with pytest.raises(ValueError) as caught:
         SNGD(**{field: value})
     assert str(caught.value).startswith(f"optimizer.{field}={value!r} must be ")
 
@@ -137,7 +137,7 @@ def test_flags_keep_the_kind_of_network_of_the_file():
 def test_flags_out_of_range_are_refused_by_name(flags, texts, capsys):
     """By a ValueError, or by the parser, which says so itself and exits with 2."""
     try:
-        with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+        with pytest.raises(ValueError) as caught:
             _parse(*flags)
         said = str(caught.value)
     except SystemExit as stopped:
@@ -207,7 +207,7 @@ def test_the_configs_are_those_of_the_method():
 def test_a_broken_file_is_refused_with_the_line(tmp_path, text, said):
     path = tmp_path / "broken.py"
     path.write_text(text)
-    with pytest.raises(ValueError) as caught:  # noqa: PT011: the text is checked below
+    with pytest.raises(ValueError) as caught:
         load_source(path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

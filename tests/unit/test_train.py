@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import pairwise
 from math import pi
 
 import pytest
@@ -168,7 +169,7 @@ def test_points_change_when_they_are_to_be_drawn_anew(monkeypatch):
     monkeypatch.setattr(Objective, "replace_points", noted)
     _train(_run(resample_every=2, max_steps=7))
     assert len(seen) == 3  # before steps 3, 5 and 7
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in pairwise(seen):
         for old, new in zip(earlier, later, strict=True):
             assert old.shape == new.shape
             assert not torch.equal(old, new)
