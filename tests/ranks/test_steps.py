@@ -313,7 +313,7 @@ def test_tsqr_and_the_core_are_those_of_the_whole_matrix(size):
 ROOTS = 50
 
 
-def _half_defined(bound: float, raises: bool = False, resample_every: int = 0) -> RunConfig:
+def _half_defined(bound: float, raises: bool = False, resample_every: int = 0, seed: int = 0) -> RunConfig:
     """A residual that is NaN, or raises, where x lies below a bound."""
     domain = Box(x=(0, 1), t=(0, 1))
     X, T = domain.axes
@@ -327,13 +327,13 @@ def _half_defined(bound: float, raises: bool = False, resample_every: int = 0) -
         Condition("equation", equation, domain.interior, ROOTS),
         Condition("initial", lambda u, p: u - torch.sin(pi * p[X]), domain.face(t=0), 20),
     ]
-    run = {**SMALL, "resample_every": resample_every}
+    run = {**SMALL, "resample_every": resample_every, "seed": seed}
     return RunConfig(Problem(domain, conditions), MLP((6,)), SNGD(rank=4), **run)
 
 
-def _points(epoch: int) -> torch.Tensor:
+def _points(epoch: int, seed: int = 0) -> torch.Tensor:
     condition = _half_defined(-1.0).problem.conditions[0]
-    return condition.region.sample(0, ROOTS, (0, epoch, 0), condition.sampling)
+    return condition.region.sample(0, ROOTS, (seed, epoch, 0), condition.sampling)
 
 
 def _below_one_point() -> float:
@@ -341,8 +341,8 @@ def _below_one_point() -> float:
     return float(_points(0)[:, 0].sort().values[:2].mean())
 
 
-def _train_half_defined(ranks, bound, raises, resample_every=0):
-    train(_half_defined(bound, raises, resample_every), ranks, torch.device("cpu"))
+def _train_half_defined(ranks, bound, raises, resample_every=0, seed=0):
+    train(_half_defined(bound, raises, resample_every, seed), ranks, torch.device("cpu"))
 
 
 def _owner(points: torch.Tensor, bound: float, size: int) -> int:
@@ -374,8 +374,12 @@ def test_a_residual_that_raises_on_one_rank_is_told_once_and_ends_all(size):
 
 
 def test_a_residual_that_raises_on_points_drawn_anew_is_told_once():
-    epoch = next(e for e in range(1, STEPS) if _points(e)[:, 0].min() < _points(0)[:, 0].min())
-    bound = float(_points(0)[:, 0].min())
-    results = run_ranks(2, _train_half_defined, bound, True, 1, fail=False, seconds=30)
+    def lowest(epoch: int, seed: int) -> float:
+        return float(_points(epoch, seed)[:, 0].min())
+
+    # the first seed whose second or a later set reaches below the first one
+    seed, epoch = next((s, e) for s in range(99) for e in range(1, STEPS) if lowest(e, s) < lowest(0, s))
+    bound = lowest(0, seed)
+    results = run_ranks(2, _train_half_defined, bound, True, 1, seed, fail=False, seconds=30)
     assert [getattr(result, "kind", None) for result in results] == ["ResidualError"] * 2
-    assert [rank for rank, r in enumerate(results) if r.message] == [_owner(_points(epoch), bound, 2)]
+    assert [rank for rank, r in enumerate(results) if r.message] == [_owner(_points(epoch, seed), bound, 2)]
