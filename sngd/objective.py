@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sngd.jacobian import FactoredJacobian, Workspace
 from sngd.memory import Plan
-from sngd.residual import Collocation, ResidualError
+from sngd.residual import Collocation, NonFiniteResidualError, ResidualError
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -71,6 +71,7 @@ class Objective:
         """As `evaluate`, on points that no residual has seen yet: one more number is gathered.
 
         Raises:
+            NonFiniteResidualError: the loss is not finite; the message names condition and point.
             ResidualError: the residual raises an error on some rank's points; every rank stops, and the first
                 of them that it happened to says why.
         """
@@ -83,7 +84,10 @@ class Objective:
         if holders:
             raise ResidualError(str(failure) if holders[0] == self.ranks.rank else "") from failure
         assert raw is not None
-        return self._state(theta, raw)
+        state = self._state(theta, raw)
+        if not math.isfinite(state.loss):
+            raise NonFiniteResidualError(self.diagnose(state))
+        return state
 
     def _holders(self, mine: bool, like: Tensor) -> list[int]:
         """Ranks for which something holds, in order."""

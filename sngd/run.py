@@ -32,6 +32,9 @@ __all__ = ["Source", "execute", "pick_device", "start_local_ranks"]
 # What a rank that ended because another one failed may take before it is killed.
 _GRACE_SECONDS = 5.0
 SPECTRA = "spectra.npz"
+# Entries of the Jacobian from which a step gains from threads. Below it they save a quarter of the time on an
+# idle machine and cost tenfold on a busy one, where they wait for each other (benchmarks/NOTES.md).
+_WORTH_THREADS = 3_000_000
 # Exit codes: a mistake of the user's; Ctrl-C, as shells have it.
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -72,6 +75,14 @@ def pick_device(wanted: str) -> torch.device:
     return device
 
 
+def _pick_threads(run: RunConfig, device: torch.device) -> None:
+    """One thread for a small problem on a CPU, unless OMP_NUM_THREADS says otherwise."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+        if network.parameters * sum(c.points for c in run.problem.conditions) < _WORTH_THREADS:
+            torch.set_num_threads(1)
+
+
 def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
     """Run a config in this process, one rank of however many the environment names.
 
@@ -79,6 +90,7 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
         ValueError: a mistake in config, problem or environment.
     """
     device = pick_device(run.device)
+    _pick_threads(run, device)
     ranks = connect(device)
     console = Console(quiet=quiet)
     try:

@@ -7,7 +7,6 @@ Letters
 from __future__ import annotations
 
 import contextlib
-import math
 import resource
 import signal
 import sys
@@ -27,7 +26,7 @@ from sngd.memory import available_bytes, make_plan
 from sngd.networks import Network
 from sngd.objective import Objective
 from sngd.optimizers import Report, Stepper
-from sngd.residual import Collocation, NonFiniteResidualError
+from sngd.residual import Collocation
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -145,8 +144,6 @@ class _Loop:
             self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
         self.began = self.saved = time.perf_counter()
         state = self.objective.evaluate_new_points(network.initial.to(dtype=self.dtype, device=device))
-        if not math.isfinite(state.loss):
-            raise NonFiniteResidualError(self.objective.diagnose(state))
         components = [s.components for s in run.problem.signatures]
         self.rows = sum(c.points * q for c, q in zip(run.problem.conditions, components, strict=True))
         self.stepper: Stepper = run.optimizer.start(self.objective, state, run.seed, self.rows)

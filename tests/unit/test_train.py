@@ -167,8 +167,12 @@ def test_points_change_when_they_are_to_be_drawn_anew(monkeypatch):
         assert objective.collocation.points is points
 
     monkeypatch.setattr(Objective, "replace_points", noted)
-    _train(_run(resample_every=2, max_steps=7))
-    assert len(seen) == 3  # before steps 3, 5 and 7
+    run = _run(resample_every=2, max_steps=7)
+    _train(run)
+    assert len(seen) == 3
+    for step, points in zip((3, 5, 7), seen, strict=True):
+        drawn = draw_points(run, step, LocalRanks(), torch.device("cpu"), torch.float64)
+        assert all(torch.equal(a, b) for a, b in zip(drawn, points, strict=True))
     for earlier, later in pairwise(seen):
         for old, new in zip(earlier, later, strict=True):
             assert old.shape == new.shape
@@ -306,3 +310,23 @@ def test_a_nan_residual_is_refused_before_the_first_step(tmp_path):
 def test_a_memory_budget_that_is_too_small_names_its_field():
     with pytest.raises(ValueError, match="memory_gb"):
         _train(_run(memory_gb=1e-7))
+
+
+def test_a_residual_that_turns_nan_on_points_drawn_anew_stops_the_run():
+    domain = Box(x=(0, 1))
+    (X,) = domain.axes
+    first = domain.interior.sample(0, 10, (0, 0, 0))[:, 0].min()
+
+    def equation(u, p):  # defined on the first set alone
+        return u + 0.0 * torch.sqrt(p[X] - float(first))
+
+    run = RunConfig(
+        Problem(domain, [Condition("root", equation, domain.interior, 10)]),
+        MLP((4,)),
+        SNGD(rank=3),
+        resample_every=1,
+        max_steps=60,
+        device="cpu",
+    )
+    with pytest.raises(NonFiniteResidualError, match="condition 'root' has residual nan at x="):
+        train(run, LocalRanks(), torch.device("cpu"))
