@@ -115,7 +115,7 @@ def train(
         folder: where checkpoints go; none are written when absent.
 
     Raises:
-        NonFiniteResidualError: a residual is NaN or infinite at the start.
+        NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
         ResidualError: a residual raises an error, at the start or on points drawn anew.
         ValueError: a mistake in the problem.
     """
@@ -145,8 +145,8 @@ class _Loop:
         self.began = self.saved = time.perf_counter()
         state = self.objective.evaluate_new_points(network.initial.to(dtype=self.dtype, device=device))
         components = [s.components for s in run.problem.signatures]
-        self.rows = sum(c.points * q for c, q in zip(run.problem.conditions, components, strict=True))
-        self.stepper: Stepper = run.optimizer.start(self.objective, state, run.seed, self.rows)
+        rows = sum(c.points * q for c, q in zip(run.problem.conditions, components, strict=True))
+        self.stepper: Stepper = run.optimizer.start(self.objective, state, run.seed, rows)
         self.rejected = 0
         self.reason = ""
         self.record: dict[str, Any] = {}
