@@ -55,11 +55,13 @@ class Tile:
         rows: which rows of the rank's Jacobian.
         inputs: per layer H_l (C, m, in).
         cotangents: per layer D_l (C, m, q, out), row scale included.
+        residual: (m·q,) unweighted residuals, which the factors were made with.
     """
 
     rows: slice
     inputs: list[Tensor]
     cotangents: list[Tensor]
+    residual: Tensor
 
     def blocks(self, dtype: torch.dtype, workspace: Workspace, slot: int) -> list[Tensor]:
         """Rows as one block per layer's weights (m·q, out·in), then the biases (m·q, Σ out)."""
@@ -130,7 +132,8 @@ class FactoredJacobian:
         ]
         d_out = torch.stack([torch.zeros_like(z) if s is None else s for s in seeds], dim=2)
         d_out *= self.scale[rows].view(1, stop - start, q, 1)
-        return Tile(rows, tape.inputs, col.network.pull_back(self.theta, tape, d_out, batch.rules))
+        cotangents = col.network.pull_back(self.theta, tape, d_out, batch.rules)
+        return Tile(rows, tape.inputs, cotangents, r.detach().flatten())
 
     def tiles(self) -> Iterator[Tile]:
         """Factors, chunk after chunk."""
@@ -240,15 +243,28 @@ class FactoredJacobian:
 
     def _rmatvec(self, w: Tensor) -> Tensor:
         result = w.new_zeros(self.shape[1])
-        weights, biases = self.collocation.network.split(result)
         for tile in self.tiles():
-            _, m, q, _ = tile.cotangents[0].shape
-            y = w[tile.rows].view(1, m, q, 1)
-            for h, dd, weight, bias in zip(tile.inputs, tile.cotangents, weights, biases, strict=True):
-                pull = (dd * y).sum(2)
-                weight.addmm_(pull.flatten(0, 1).T, h.flatten(0, 1))
-                bias += pull[0].sum(0)
+            self._pull(tile, w[tile.rows], result)
         return result
+
+    def residual_and_gradient(self) -> tuple[Tensor, Tensor]:
+        """Unweighted residuals (#n,) and Jᵀ(s r) (P,), this rank's part, in one pass over the points."""
+        raw = self.theta.new_empty(self.shape[0])
+        gradient = self.theta.new_zeros(self.shape[1])
+        for tile in self.tiles():
+            raw[tile.rows] = tile.residual
+            self._pull(tile, self.scale[tile.rows] * tile.residual, gradient)
+        return raw, gradient
+
+    def _pull(self, tile: Tile, w: Tensor, out: Tensor) -> None:
+        """Add a tile's Jᵀ w to out (P,)."""
+        weights, biases = self.collocation.network.split(out)
+        _, m, q, _ = tile.cotangents[0].shape
+        y = w.view(1, m, q, 1)
+        for h, dd, weight, bias in zip(tile.inputs, tile.cotangents, weights, biases, strict=True):
+            pull = (dd * y).sum(2)
+            weight.addmm_(pull.flatten(0, 1).T, h.flatten(0, 1))
+            bias += pull[0].sum(0)
 
 
 def _kernel_block(a: Tile, b: Tile) -> Tensor:

@@ -107,6 +107,15 @@ class Objective:
             self.collocation, theta, self._scale, keep=self.plan.keep, workspace=self.workspace
         )
 
+    def gradient(self, theta: Tensor) -> tuple[State, Tensor]:
+        """State at θ and ∇L = 2 Jᵀ s r (P,), from one forward and one reverse pass.
+
+        K and P numbers are summed over ranks; the gradient is the same on every rank, bit for bit.
+        """
+        jacobian = FactoredJacobian(self.collocation, theta, self._scale, keep="nothing")
+        raw, gradient = jacobian.residual_and_gradient()
+        return self._state(theta, raw), self.ranks.sum(gradient.mul_(2.0))
+
     def replace_points(self, points: list[Tensor]) -> None:
         """Go on with other collocation points of the same numbers."""
         old = self.collocation

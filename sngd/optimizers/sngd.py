@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from sngd.checks import require, whole, within
 from sngd.core import factor
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
@@ -61,12 +62,6 @@ class SNGD:
     halvings: int = 30
 
     def __post_init__(self) -> None:
-        def whole(x: Any, least: int) -> bool:
-            return isinstance(x, int) and not isinstance(x, bool) and x >= least
-
-        def within(x: Any, low: float, high: float) -> bool:
-            return isinstance(x, (int, float)) and low < x < high
-
         checks = [
             ("rank", whole(self.rank, 1), "a whole number ≥ 1"),
             (
@@ -87,9 +82,7 @@ class SNGD:
             ("cutoff", self.cutoff == 0 or within(self.cutoff, 0, 1), "in [0, 1)"),
             ("halvings", whole(self.halvings, 0), "a whole number ≥ 0"),
         ]
-        for name, good, wanted in checks:
-            if not good:
-                raise ValueError(f"optimizer.{name}={getattr(self, name)!r} must be {wanted}")
+        require(self, checks, "optimizer.")
 
     def start(self, objective: Objective, state: State, seed: int, rows: int) -> SNGDStepper:
         """A stepper at a state.
