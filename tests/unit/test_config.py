@@ -28,7 +28,7 @@ BAD_RUN = [
     *[("checkpoint_seconds", value) for value in (0, -1.0, float("nan"), None)],
     *[("problem", value) for value in (None, "heat", heat)],
     *[("network", value) for value in (None, "mlp", MLP)],
-    *[("optimizer", value) for value in (None, "sngd", SNGD)],
+    *[("optimizer", value) for value in (None, "sgdn", SNGD)],
     *[("run_dir", value) for value in ("runs/a", 3)],
 ]
 BAD_SNGD = [
@@ -253,3 +253,12 @@ def test_a_description_is_json_and_complete():
     assert told["problem"]["fields"] == ["u"]
     assert [c["name"] for c in told["problem"]["conditions"]] == ["equation", "initial", "walls"]
     assert [c["points"] for c in told["problem"]["conditions"]] == [10, 4, 4]
+
+
+def test_an_optimizer_may_be_given_by_name():
+    run = RunConfig(_run().problem, optimizer="sngd")
+    assert run.optimizer == SNGD()
+    assert _parse("--optimizer", "sngd", "--optimizer.rank", "7").optimizer == SNGD(rank=7)
+    with pytest.raises(ValueError) as caught:
+        _parse("--optimizer", "sgdn")
+    assert str(caught.value).startswith("optimizer='sgdn' must be one of sngd")
