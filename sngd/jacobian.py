@@ -24,7 +24,7 @@ from sngd.residual import Batch, Collocation
 
 Keep = Literal["rows", "factors", "nothing"]
 
-__all__ = ["FactoredJacobian", "Workspace"]
+__all__ = ["FactoredJacobian", "Tile", "Workspace", "kernel_block"]
 
 
 class Workspace:
@@ -55,13 +55,11 @@ class Tile:
         rows: which rows of the rank's Jacobian.
         inputs: per layer H_l (C, m, in).
         cotangents: per layer D_l (C, m, q, out), row scale included.
-        residual: (m·q,) unweighted residuals, which the factors were made with.
     """
 
     rows: slice
     inputs: list[Tensor]
     cotangents: list[Tensor]
-    residual: Tensor
 
     def blocks(self, dtype: torch.dtype, workspace: Workspace, slot: int) -> list[Tensor]:
         """Rows as one block per layer's weights (m·q, out·in), then the biases (m·q, Σ out)."""
@@ -75,6 +73,10 @@ class Tile:
             result.append(block.view(m * q, out * h.shape[2]))
         result.append(torch.cat([dd[0].reshape(-1, dd.shape[3]) for dd in self.cotangents], 1).to(dtype))
         return result
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """Rows as one matrix (m·q, P)."""
+        return torch.cat(self.blocks(dtype, Workspace(), 0), dim=1)
 
 
 class FactoredJacobian:
@@ -116,7 +118,8 @@ class FactoredJacobian:
         network = self.collocation.network
         return [*network.weight_slices, network.bias_slice]
 
-    def _make_tile(self, batch: Batch, start: int, stop: int) -> Tile:
+    def _make_tile(self, batch: Batch, start: int, stop: int) -> tuple[Tile, Tensor]:
+        """Factors of the rows of some points, and their unweighted residuals (m·q,)."""
         col, q = self.collocation, batch.components
         tape = col.network.record(self.theta, col.embed(batch, start, stop), batch.rules)
         z = tape.output.detach().requires_grad_()
@@ -133,7 +136,7 @@ class FactoredJacobian:
         d_out = torch.stack([torch.zeros_like(z) if s is None else s for s in seeds], dim=2)
         d_out *= self.scale[rows].view(1, stop - start, q, 1)
         cotangents = col.network.pull_back(self.theta, tape, d_out, batch.rules)
-        return Tile(rows, tape.inputs, cotangents, r.detach().flatten())
+        return Tile(rows, tape.inputs, cotangents), r.detach().flatten()
 
     def tiles(self) -> Iterator[Tile]:
         """Factors, chunk after chunk."""
@@ -143,7 +146,7 @@ class FactoredJacobian:
         made = []
         for batch in self.collocation.batches:
             for start, stop in self.collocation.chunks(batch):
-                tile = self._make_tile(batch, start, stop)
+                tile, _ = self._make_tile(batch, start, stop)
                 if self.keep != "nothing":
                     made.append(tile)
                 yield tile
@@ -204,19 +207,6 @@ class FactoredJacobian:
         rows = [torch.cat(blocks, dim=1) for _, blocks in self.row_blocks()]
         return torch.cat(rows) if rows else self.theta.new_empty(self.shape, dtype=self.dtype)
 
-    def kernel(self) -> Tensor:
-        """K = J Jᵀ of this rank's rows, (#n, #n), from the factors without any array of width P."""
-        tiles = list(self.tiles())
-        n = self.shape[0]
-        k = self.theta.new_empty(n, n)
-        for a in tiles:
-            for b in tiles:
-                if b.rows.start <= a.rows.start:
-                    block = _kernel_block(a, b)
-                    k[a.rows, b.rows] = block
-                    k[b.rows, a.rows] = block.T
-        return k
-
     def _times(self, blocks: list[Tensor], v: Tensor, out: Tensor) -> None:
         for number, (block, s) in enumerate(zip(blocks, self.parameter_slices, strict=True)):
             if number == 0:
@@ -251,9 +241,10 @@ class FactoredJacobian:
         """Unweighted residuals (#n,) and Jᵀ(s r) (P,), this rank's part, in one pass over the points."""
         raw = self.theta.new_empty(self.shape[0])
         gradient = self.theta.new_zeros(self.shape[1])
-        for tile in self.tiles():
-            raw[tile.rows] = tile.residual
-            self._pull(tile, self.scale[tile.rows] * tile.residual, gradient)
+        for batch in self.collocation.batches:
+            for start, stop in self.collocation.chunks(batch):
+                tile, raw[tile.rows] = self._make_tile(batch, start, stop)
+                self._pull(tile, self.scale[tile.rows] * raw[tile.rows], gradient)
         return raw, gradient
 
     def _pull(self, tile: Tile, w: Tensor, out: Tensor) -> None:
@@ -267,8 +258,8 @@ class FactoredJacobian:
             bias += pull[0].sum(0)
 
 
-def _kernel_block(a: Tile, b: Tile) -> Tensor:
-    """Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ."""
+def kernel_block(a: Tile, b: Tile) -> Tensor:
+    """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P."""
     total: Tensor | None = None
     for ha, hb, da, db in zip(a.inputs, b.inputs, a.cotangents, b.cotangents, strict=True):
         qa, qb = da.shape[2], db.shape[2]

@@ -202,6 +202,7 @@ class Console(Writer):
         self._out = _Terminal(file=file, highlight=False, emoji=False)
         self._live: Live | None = None
         self._info, self._last, self._steps = dict[str, Any](), dict[str, Any](), 0
+        self._noted = ""  # what was said last, so that it is said once
         self._drawn, self._logged = -math.inf, (0.0, 0.0)  # seconds; seconds and share of the budget
 
     def start(self, info: Values) -> None:
@@ -238,7 +239,7 @@ class Console(Writer):
         self._say(f"{info.get('name', 'run')}: {info.get('network', '')}")
         self._say(
             f"{info.get('points', 0):,} points, {info.get('parameters', 0):,} parameters, "
-            f"{str(info.get('dtype', '')).removeprefix('torch.')}, "
+            f"{str(info.get('dtype', '')).removeprefix('torch.')}, {info.get('optimizer', 'SNGD')}, "
             f"{size} {'rank' if size == 1 else 'ranks'} on {info.get('device', 'cpu')}"
         )
         if self._out.is_terminal and not self._out.is_dumb_terminal:
@@ -248,6 +249,9 @@ class Console(Writer):
 
     def _step(self) -> None:
         record = self._last
+        if (note := record.get("note")) and note != self._noted:
+            self._say(f"step {record.get('step', self._steps)}: {note}")
+            self._noted = note
         if self._live is not None:
             now = time.monotonic()
             if now - self._drawn >= _REFRESH:

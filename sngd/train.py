@@ -235,6 +235,7 @@ class _Loop:
             "sigma_1": None if sigma is None else float(sigma[0]),
             "sigma_k": None if sigma is None else float(sigma[-1]),
             "effective_dimension": report.effective_dimension,
+            "note": report.note or None,
         }
 
     def _info(self) -> dict[str, Any]:
@@ -247,6 +248,7 @@ class _Loop:
             "world_size": self.ranks.size,
             "device": str(self.device),
             "dtype": run.dtype,
+            "optimizer": type(run.optimizer).__name__,
             "seed": run.seed,
             "max_steps": run.max_steps,
             "max_seconds": run.max_seconds,

@@ -7,15 +7,31 @@
 from __future__ import annotations
 
 from sngd.optimizers.base import Optimizer, Report, Stepper
+from sngd.optimizers.engd import ENGD
+from sngd.optimizers.kernel import ENGDW, SPRING
 from sngd.optimizers.sngd import SNGD
 
-__all__ = ["OPTIMIZERS", "SNGD", "AnyOptimizer", "Optimizer", "Report", "Stepper", "named"]
+__all__ = [
+    "ENGD",
+    "ENGDW",
+    "OPTIMIZERS",
+    "SNGD",
+    "SPRING",
+    "AnyOptimizer",
+    "Optimizer",
+    "Report",
+    "Stepper",
+    "named",
+]
 
 OPTIMIZERS: dict[str, type[AnyOptimizer]] = {
     "sngd": SNGD,
+    "engd": ENGD,
+    "engd-w": ENGDW,
+    "spring": SPRING,
 }
 # what a run may hold, spelled out for the command line's parser
-AnyOptimizer = SNGD
+AnyOptimizer = SNGD | ENGD | ENGDW | SPRING
 
 
 def named(name: str) -> AnyOptimizer:

@@ -256,7 +256,7 @@ def test_a_description_is_json_and_complete():
 
 
 def test_an_optimizer_may_be_given_by_name():
-    run = RunConfig(_run().problem, optimizer="sngd")
+    run = RunConfig(PROBLEM, optimizer="sngd")
     assert run.optimizer == SNGD()
     assert _parse("--optimizer", "sngd", "--optimizer.rank", "7").optimizer == SNGD(rank=7)
     with pytest.raises(ValueError) as caught:

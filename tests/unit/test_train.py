@@ -227,17 +227,17 @@ def test_a_run_stops_where_no_step_lowers_the_loss():
 
 
 def test_rejected_steps_in_between_do_not_end_a_run(monkeypatch):
-    from sngd.optimizers.sngd import SNGDStepper
+    from sngd.optimizers.gauss_newton import TrustRegion
     from sngd.trust import Outcome
 
-    search, calls = SNGDStepper._search, []
+    search, calls = TrustRegion.search, []
 
-    def stubborn(stepper, model, evaluate):  # one step in three is taken
+    def stubborn(rule, model, evaluate):  # one step in three is taken
         calls.append(1)
-        outcome = search(stepper, model, evaluate)
+        outcome = search(rule, model, evaluate)
         return outcome if len(calls) % 3 == 0 else Outcome(None, outcome.damping, 0.0, 0, 1)
 
-    monkeypatch.setattr(SNGDStepper, "_search", stubborn)
+    monkeypatch.setattr(TrustRegion, "search", stubborn)
     trained, hook = _train(_run(max_steps=12))
     assert trained.result["stop_reason"] == "max_steps"
     assert [record["accepted"] for record in hook.records] == [False, False, True] * 4
