@@ -189,16 +189,15 @@ class DampedMatrix:
         return float(self.matrix.diagonal().sum()) * torch.finfo(self.matrix.dtype).eps
 
     def largest(self) -> float:
-        """The largest eigenvalue, from below, by power iteration: close enough to scale by."""
-        x = torch.ones_like(self.matrix[0])
-        value = x.new_zeros(())
+        """The largest eigenvalue by power iteration: from below, good for a scale."""
+        x, value = torch.ones_like(self.matrix[0]), self.matrix.new_zeros(())
         for _ in range(_POWER_ITERATIONS):
-            y = self.matrix @ (x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(x.dtype).tiny))
-            value, x = torch.linalg.vector_norm(y), y
+            x = self.matrix @ (x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(x.dtype).tiny))
+            value = torch.linalg.vector_norm(x)
         return float(value)
 
     def solve(self, damping: float, b: Tensor) -> Tensor:
-        """(S + λ)⁻¹ b, (m,).
+        """The solution (S + λ)⁻¹ b, (m,).
 
         Args:
             damping: λ ≥ 0.
