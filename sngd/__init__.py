@@ -23,7 +23,7 @@ from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, d, laplacian
 from sngd.networks import MLP, SIREN
-from sngd.optimizers import ENGD, ENGDW, SNGD, SPRING
+from sngd.optimizers import ENGD, ENGDW, SNGD, SPRING, Auto
 from sngd.problem import Condition, Points, Problem
 from sngd.train import Trained, train
 
@@ -34,6 +34,7 @@ __all__ = [
     "SIREN",
     "SNGD",
     "SPRING",
+    "Auto",
     "Axis",
     "Box",
     "Condition",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from sngd.optimizers.auto import Auto
 from sngd.optimizers.base import Optimizer, Report, Stepper
 from sngd.optimizers.engd import ENGD
 from sngd.optimizers.kernel import ENGDW, SPRING
@@ -18,6 +19,7 @@ __all__ = [
     "SNGD",
     "SPRING",
     "AnyOptimizer",
+    "Auto",
     "Optimizer",
     "Report",
     "Stepper",
@@ -25,13 +27,14 @@ __all__ = [
 ]
 
 OPTIMIZERS: dict[str, type[AnyOptimizer]] = {
+    "auto": Auto,
     "sngd": SNGD,
     "engd": ENGD,
     "engd-w": ENGDW,
     "spring": SPRING,
 }
 # what a run may hold, spelled out for the command line's parser
-AnyOptimizer = SNGD | ENGD | ENGDW | SPRING
+AnyOptimizer = SNGD | Auto | ENGD | ENGDW | SPRING
 
 
 def named(name: str) -> AnyOptimizer:

@@ -102,14 +102,20 @@ def step_rule_checks(
     ]
 
 
+def fits(size: int, theta: Tensor, objective: Objective) -> bool:
+    """Whether a Gram matrix of size² numbers, its damped copy and its factor fit into the memory budget."""
+    budget = objective.plan.budget
+    return not budget or _COPIES * size**2 * theta.element_size() <= budget
+
+
 def check_memory(what: str, matrix: str, size: int, theta: Tensor, objective: Objective) -> None:
     """Refuse a Gram matrix that would not fit.
 
     Raises:
         ValueError: size² numbers, three times over, exceed the memory budget.
     """
-    needed, budget = _COPIES * size**2 * theta.element_size(), objective.plan.budget
-    if budget and needed > budget:
+    if not fits(size, theta, objective):
+        needed, budget = _COPIES * size**2 * theta.element_size(), objective.plan.budget
         raise ValueError(
             f"optimizer {what} needs {needed / 1e9:.3g} GB for a {matrix} of {size:,}² numbers, its damped "
             f"copy and its factor, the budget is {budget / 1e9:.3g} GB: take SNGD, which needs none of them, "
@@ -181,6 +187,8 @@ class FullModel:
 
 class ExactForm:
     """Forms and factors the Gramian in every step."""
+
+    note = ""
 
     def linearize(self, objective: Objective, state: State, number: int) -> FullModel:
         """The model at a state: P² numbers are summed over ranks."""

@@ -161,6 +161,8 @@ class KernelModel(FullModel):
 class KernelForm:
     """Forms and factors the kernel in every step."""
 
+    note = ""
+
     def linearize(self, objective: Objective, state: State, number: int) -> KernelModel:
         """K over ranks: the factors of all rows and N² numbers travel."""
         jacobian, ranks = objective.jacobian(state.theta), objective.ranks
@@ -238,6 +240,8 @@ class MomentumForm:
         scaled: φ is the step that was taken, 0 after none; otherwise the full direction, as published,
             whatever share of it was taken.
     """
+
+    note = ""
 
     def __init__(self, form: KernelForm, momentum: float, theta: Tensor, *, scaled: bool) -> None:
         self.form, self.momentum, self.scaled = form, momentum, scaled

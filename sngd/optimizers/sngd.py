@@ -156,6 +156,8 @@ class SketchedForm:
         rows: N over all ranks.
     """
 
+    note = ""
+
     def __init__(self, config: SNGD, parameters: int, seed: int, rows: int) -> None:
         self.config, self.seed = config, seed
         self.largest = min(config.max_rank or parameters, parameters, rows)
