@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sngd.bench import suites
-from sngd.bench.summary import Cell, cells, spread
+from sngd.bench.summary import NEAR, Cell, cells, spread
 from sngd.bench.table import by_task, caption
 from sngd.plot import BLUE, COLOURS, ORANGE, picture
 
@@ -28,8 +28,8 @@ _COLOUR_OF = dict(
 _REST = ("#7f7f7f", "#8c564b", "#999933", "#882255")
 _DASHES: Any = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _FORMS = {"sketched": BLUE, "kernel": "#009E73", "exact": ORANGE}
-_NEAR = 1.2  # auto is right where it takes at most so many times the winner's seconds
 _GRID = 240  # points of a median curve
+_GREATEST = 30.0  # errors above are not worth the room
 
 
 def picture_name(task: str) -> str:
@@ -85,8 +85,8 @@ def envelope(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Median and range of curves over a common logarithmic axis.
 
-    A curve keeps its last value after its end, unless it broke off: then it is left out from there on. Nothing
-    is returned for where no more than half of the curves have a value.
+    A curve keeps its last value after its end, unless it broke off: then it is left out from there on.
+    Where no more than half of the curves have a value, nothing is returned.
 
     Args:
         curves: x ascending and > 0, y > 0, and whether the run broke off.
@@ -132,6 +132,7 @@ def _race(task: str, records: Sequence[Record], path: Path) -> Path:
                 if known:
                     _band(axes, known, label, look(label, labels[label]))
             axes.set(xscale="log", yscale="log", xlabel=name)
+            axes.set_ylim(top=min(axes.get_ylim()[1], _GREATEST))
             _plain_ticks(axes)
         panels[0].set_ylabel("relative $L^2$ error")
         handles = {line.get_label(): line for line in panels[0].lines}
@@ -184,7 +185,7 @@ def _map(contests: Sequence[Cell], path: Path) -> Path:
             )
             axes.text(x, y + 0.12, _lead(cell), ha="center", va="center", fontsize=8)
             _mark_auto(axes, cell, x, y - 0.27)
-        _diagonal(axes, across, up)
+        border = _border(axes, across, up)
         axes.set_xticks(range(len(across)), [f"{n:,}" for n in across])
         axes.set_yticks(range(len(up)), [f"{p:,}" for p in up])
         axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
@@ -195,7 +196,7 @@ def _map(contests: Sequence[Cell], path: Path) -> Path:
         handles: list[Any] = [Patch(facecolor=_FORMS[form], alpha=0.35, label=form) for form in seen]
         if any(cell.winner is None for cell in contests):
             handles.append(Patch(facecolor="#dddddd", alpha=0.35, label="none arrived"))
-        handles += _auto_legend(contests)
+        handles += [border, *_auto_legend(contests)]
         figure.legend(handles=handles, loc="outside right upper", title="first by form", alignment="left")
     return path
 
@@ -207,33 +208,30 @@ def _lead(cell: Cell) -> str:
 
 
 def _mark_auto(axes: Axes, cell: Cell, x: float, y: float) -> None:
-    ratio = cell.auto_ratio
-    if math.isnan(ratio):
-        return
-    near = ratio <= _NEAR
-    axes.plot(x, y, marker="o", ms=4, mec="black", mew=0.8, mfc="black" if near else "white", ls="")
+    if not math.isnan(cell.auto_ratio):
+        axes.plot(x, y, **_auto_marker(cell.auto_ratio <= NEAR, _FORMS.get(cell.auto_form, "white")))
+
+
+def _auto_marker(near: bool, colour: str) -> dict[str, Any]:
+    shape = {"marker": "o", "ms": 5} if near else {"marker": "X", "ms": 6.5}
+    return {**shape, "mfc": colour, "mec": "black", "mew": 0.7, "ls": ""}
 
 
 def _auto_legend(contests: Sequence[Cell]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     ratios = [cell.auto_ratio for cell in contests if not math.isnan(cell.auto_ratio)]
-    kinds = [("black", "auto within 20 %", any(r <= _NEAR for r in ratios))]
-    kinds.append(("white", "auto behind", any(r > _NEAR for r in ratios)))
-    look: Any = {"marker": "o", "ms": 4, "mec": "black", "mew": 0.8, "ls": ""}
-    return [Line2D([], [], mfc=face, label=text, **look) for face, text, there in kinds if there]
+    kinds = [(True, "auto, within 20 %"), (False, "auto, behind")]
+    there = [(near, text) for near, text in kinds if any((r <= NEAR) == near for r in ratios)]
+    return [Line2D([], [], label=text, **_auto_marker(near, "white")) for near, text in there]
 
 
-def _diagonal(axes: Axes, across: Sequence[int], up: Sequence[int]) -> None:
-    """The line N = P on axes whose ticks are equally far apart."""
-    if len(across) < 2 or len(up) < 2:
-        return
-    along = np.geomspace(max(across[0], up[0]), min(across[-1], up[-1]), 100)
-    if along[0] < along[-1]:
-        x = np.interp(np.log(along), np.log(across), np.arange(len(across)))
-        y = np.interp(np.log(along), np.log(up), np.arange(len(up)))
-        axes.plot(x, y, color="black", lw=0.8, ls=":")
-        axes.text(x[-1], y[-1], " $N = P$", ha="left", va="bottom", fontsize=8)
+def _border(axes: Axes, across: Sequence[int], up: Sequence[int]) -> Any:
+    """The line between cells with N ≥ P, below, and N < P."""
+    below = [sum(p <= n for p in up) - 0.5 for n in across]
+    edges = np.repeat(np.arange(len(across) + 1) - 0.5, 2)[1:-1]
+    (line,) = axes.plot(edges, np.repeat(below, 2), color="black", lw=1.0, ls="--", label="$N ≥ P$ below")
+    return line
 
 
 # ---------------------------------------------------------------------------------------------
@@ -243,6 +241,8 @@ def _diagonal(axes: Axes, across: Sequence[int], up: Sequence[int]) -> None:
 
 def _scaling(records: Sequence[Record], path: Path) -> Path:
     """Seconds per step over ranks, with what perfect scaling would give."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     groups: dict[str, dict[int, list[float]]] = {}
     for record in records:
         if record["steps"]:
@@ -259,7 +259,9 @@ def _scaling(records: Sequence[Record], path: Path) -> Path:
             ideal = median[0] * (ranks[0] / ranks if name == "strong" else np.ones(len(ranks)))
             axes.plot(ranks, ideal, color=colour, ls=":", lw=1)
         axes.plot([], [], color="black", ls=":", lw=1, label="perfect")
-        axes.set(xscale="log", yscale="log", xlabel="ranks of one thread", ylabel="seconds per step")
+        axes.set(xscale="log", yscale="log", xlabel="ranks of one thread", ylabel="time per step [s]")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         everyone = sorted({r["ranks"] for r in records})
         axes.set_xticks(everyone, [str(r) for r in everyone])
         axes.minorticks_off()

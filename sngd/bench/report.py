@@ -14,14 +14,13 @@ from typing import Any
 
 from sngd.bench.figures import draw_suite, picture_name
 from sngd.bench.store import milestone_name, read
-from sngd.bench.summary import Cell, cells
+from sngd.bench.summary import NEAR, Cell, cells
 from sngd.bench.table import by_task, caption, markdown_table
 from sngd.tracking import write_whole
 
-__all__ = ["answer", "report", "write_report"]
+__all__ = ["answer", "read_all", "report", "write_report"]
 
 _DECIDING = ("crossover", "rivals")
-_NEAR = 1.2
 
 
 def write_report(folder: Path, draw: bool = False) -> Path:
@@ -32,13 +31,9 @@ def write_report(folder: Path, draw: bool = False) -> Path:
         draw: the pictures, too.
 
     Raises:
-        ValueError: there are no results, or a file is damaged or cannot be written.
+        ValueError: a file is damaged or cannot be written.
     """
-    found = _read_all(folder)
-    if not found:
-        raise ValueError(
-            f"{str(folder / 'results')!r} holds no results of a suite yet: run `sngd bench quick`"
-        )
+    found = read_all(folder)
     path = folder / "README.md"
     try:
         if draw:
@@ -50,7 +45,7 @@ def write_report(folder: Path, draw: bool = False) -> Path:
     return path
 
 
-def _read_all(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def read_all(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Content by device and suite, in alphabetical order; other benchmarks' files have no suite."""
     found = {}
     for path in sorted((folder / "results").glob("*/*.json")):
@@ -75,10 +70,11 @@ def report(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
 
 
 _READING = (
-    "Seconds are training time, counted from before the first residual evaluation; start of the process, "
-    "comparisons with the known solution and, on a GPU, one step of warm-up are left out. Errors are relative L2, "
-    "memory is the peak of the process (on a GPU, of torch's allocations). Numbers are medians over seeds with the "
-    "range in brackets, n/m where n of m seeds got there, – where fewer than half did."
+    "Seconds are training time, counted from before the first residual evaluation; left out are the start "
+    "of the process, comparisons with the known solution and, on a GPU, one step of warm-up. Errors are "
+    "relative L2; memory is the peak of the process or, on a GPU, of torch's allocations. Numbers are "
+    "medians over seeds with the range in brackets, n/m where n of m seeds got there, – where fewer than "
+    "half did."
 )
 
 
@@ -130,8 +126,8 @@ def _where(contests: Sequence[Cell]) -> str:
     text = "Of all forms, " + "; ".join(said)
     judged = [c.auto_ratio for c in contests if not math.isnan(c.auto_ratio)]
     if judged:
-        near = sum(r <= _NEAR for r in judged)
-        text += f"; `auto` took at most {_NEAR:g} times as long as the winner in {near} of {len(judged)}"
+        near = sum(r <= NEAR for r in judged)
+        text += f"; `auto` took at most {NEAR:g} times as long as the winner in {near} of {len(judged)}"
     return text + "."
 
 
@@ -167,10 +163,10 @@ def _suite(device: str, content: Mapping[str, Any]) -> str:
     where = f"results/{device}/{name}"
     if content["kind"] == "race":
         for task, mine in by_task(records).items():
-            parts += [f"#### {task}", f"{caption(mine)}.", markdown_table(mine)]
+            parts += [f"#### {task}", f"{caption(mine)}.", markdown_table(mine), _failures(mine)]
             if any(r["curve"]["seconds"] for r in mine):
                 parts.append(f"![{task}: error over time and over steps]({where}/{picture_name(task)})")
-        return "\n\n".join(parts)
+        return "\n\n".join(filter(None, parts))
     contests = cells(records)
     if content["kind"] == "map" and contests:
         parts += [f"![winner over N and P]({where}/{picture_name(name)})", _map_table(contests)]
@@ -180,6 +176,12 @@ def _suite(device: str, content: Mapping[str, Any]) -> str:
             f"{task}: {caption(mine)}.\n\n{markdown_table(mine)}" for task, mine in by_task(records).items()
         ]
     return "\n\n".join(parts)
+
+
+def _failures(records: Sequence[dict[str, Any]]) -> str:
+    """What the failures of a task said, once each."""
+    said = dict.fromkeys(f"{r['label']}: {r['failure']}, {r['message']}" for r in records if r["failure"])
+    return "\n".join(f"- {text.replace(chr(10), ' ')}" for text in said)
 
 
 def _made_by(records: Sequence[dict[str, Any]], name: str) -> str:

@@ -78,6 +78,8 @@ def _read(path: Path) -> Outcome:
             break
         if "row" in line:
             outcome.rows.append(line["row"])
+        elif "note" in line:
+            outcome.notes[line["note"]] += 1
         elif "start" in line:
             outcome.start = line["start"]
         elif "end" in line:

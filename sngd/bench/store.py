@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["MILESTONES", "Outcome", "Store", "milestone_name", "record_of", "thi
 MILESTONES = sorted([1.5e-7, *(10.0**-k for k in range(1, 13))], reverse=True)
 CURVE_POINTS = 300
 _DIGITS = 5
+_NOTES = 8  # different notes that are kept
 Row = Sequence[Any]  # seconds, step, error, loss; error and loss may be None
 
 
@@ -33,6 +35,7 @@ class Outcome:
     Args:
         start: its first line.
         rows: seconds, step, error and loss of every step.
+        notes: what steps said, and how many did.
         end: its last line; None when it did not get there.
         failure: "error", "out of memory" or "time-out"; empty when there was none.
         message: of the failure.
@@ -41,6 +44,7 @@ class Outcome:
 
     start: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
     end: dict[str, Any] | None = None
     failure: str = ""
     message: str = ""
@@ -106,6 +110,7 @@ def record_of(job: Job, outcome: Outcome, about: Mapping[str, Any]) -> dict[str,
         "target": job.spec["run"]["target_error"],
         **{key: outcome.start.get(key) for key in ("parameters", "points", "device", "dtype")},
         **end,
+        "notes": dict(outcome.notes.most_common(_NOTES)),
         "warmup_seconds": outcome.start.get("warmup_seconds"),
         "wall_seconds": round(outcome.wall_seconds, 2),
         **{"failure": outcome.failure, "message": outcome.message},

@@ -20,6 +20,11 @@ __all__ = ["Cell", "Row", "Spread", "cells", "rows", "shown_milestones", "spread
 
 Record = dict[str, Any]
 
+# "auto" is right where it takes at most so many times the winner's seconds.
+NEAR = 1.2
+# How notes of a step call the forms.
+_FORM_WORDS = {"sketched": "sketch", "kernel": "kernel", "exact": "exact"}
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -132,6 +137,7 @@ class Cell:
         times: least median seconds to the goal of each form that was run, inf where it was not reached.
         budget: seconds that a run had.
         chosen: of "auto": its seconds to the goal, inf where it was not reached; None when it was not run.
+        auto_form: what "auto" says it chose; empty when it says nothing.
     """
 
     task: str
@@ -141,6 +147,7 @@ class Cell:
     times: dict[str, float]
     budget: float
     chosen: float | None
+    auto_form: str = ""
 
     @property
     def winner(self) -> str | None:
@@ -202,8 +209,16 @@ def cells(records: Iterable[Record]) -> list[Cell]:
             elif row.label == "auto":
                 chosen = time
         budget = float(mine[0]["budget"])
-        made.append(Cell(task, sized["points"], sized["parameters"], goal, times, budget, chosen))
+        size = sized["points"], sized["parameters"]
+        made.append(Cell(task, *size, goal, times, budget, chosen, _auto_form(mine)))
     return made
+
+
+def _auto_form(records: Sequence[Record]) -> str:
+    """The form that the notes of "auto" name first."""
+    notes = " ".join(note for r in records if r["label"] == "auto" for note in r["notes"])
+    found = {form: notes.find(word) for form, word in _FORM_WORDS.items() if word in notes}
+    return min(found, key=found.__getitem__, default="")
 
 
 def _goal(table: Sequence[Row], target: float) -> float:

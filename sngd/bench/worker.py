@@ -1,9 +1,10 @@
 """One job in a process of its own, so that its peak of memory and its threads are its own.
 
-`python -m sngd.bench.worker JOB LINES` reads JOB, the JSON of a spec and a number of ranks, and appends to LINES:
+`python -m sngd.bench.worker JOB LINES` reads JOB, a spec and a number of ranks as JSON, and appends to LINES:
 
     {"start": …}                                   before the first step
     {"row": [seconds, step, error, loss]}          after every step
+    {"note": …}                                    what a step wants readers of a log to know
     {"end": …}                                     result.json's content
     {"failure": "error" | "out of memory", "message": …}
 
@@ -59,6 +60,8 @@ class Lines:
         """One row."""
         values = (record[key] for key in ("seconds", "step", "relative_l2", "loss"))
         self.write("row", [_finite(value) for value in values])
+        if note := record.get("note"):
+            self.write("note", note)
 
     def end(self, result: dict[str, Any]) -> None:
         """How it ended."""
