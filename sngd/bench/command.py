@@ -20,7 +20,7 @@ from sngd.bench.report import write_report
 from sngd.bench.runner import run_job
 from sngd.bench.store import Store, record_of
 from sngd.bench.table import by_task, console_table, seconds
-from sngd.checks import positive
+from sngd.checks import within
 from sngd.run import INTERRUPTED, USER_ERROR, pick_device
 
 __all__ = ["bench"]
@@ -74,8 +74,8 @@ def bench(given: Sequence[str]) -> int:
     for flag, value in (("--seeds", options.seeds), ("--threads", options.threads)):
         if value is not None and value < 1:
             raise ValueError(f"{flag}={value} must be ≥ 1")
-    if not positive(options.seconds_scale):
-        raise ValueError(f"--seconds-scale={options.seconds_scale} must be > 0")
+    if not within(options.seconds_scale, 0, math.inf):
+        raise ValueError(f"--seconds-scale={options.seconds_scale} must be finite and > 0")
     return _run_suite(options, suites.SUITES[options.suite], console)
 
 

@@ -173,7 +173,7 @@ def _map(contests: Sequence[Cell], path: Path) -> Path:
 
     across = sorted({cell.points for cell in contests})
     up = sorted({cell.parameters for cell in contests})
-    with picture(path, 1.3 + 0.72 * len(across) + 1.5, 0.9 + 0.55 * len(up)) as figure:
+    with picture(path, 1.3 + 0.72 * len(across) + 2.0, 0.9 + 0.55 * len(up)) as figure:
         axes = figure.subplots()
         axes.grid(False)
         for cell in contests:
@@ -197,14 +197,20 @@ def _map(contests: Sequence[Cell], path: Path) -> Path:
         if any(cell.winner is None for cell in contests):
             handles.append(Patch(facecolor="#dddddd", alpha=0.35, label="none arrived"))
         handles += [border, *_auto_legend(contests)]
-        figure.legend(handles=handles, loc="outside right upper", title="first by form", alignment="left")
+        figure.legend(
+            handles=handles,
+            loc="outside right upper",
+            title="first, and its lead over the next",
+            alignment="left",
+        )
     return path
 
 
 def _lead(cell: Cell) -> str:
     if cell.winner is None:
         return ""
-    return f"{cell.lead:.2g}×" if cell.lead < 100 else f"{cell.lead:,.0f}×"
+    bound = "" if cell.second_arrived else ">"
+    return f"{bound}{cell.lead:.2g}×" if cell.lead < 100 else f"{bound}{cell.lead:,.0f}×"
 
 
 def _mark_auto(axes: Axes, cell: Cell, x: float, y: float) -> None:
@@ -221,7 +227,7 @@ def _auto_legend(contests: Sequence[Cell]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     ratios = [cell.auto_ratio for cell in contests if not math.isnan(cell.auto_ratio)]
-    kinds = [(True, "auto, within 20 %"), (False, "auto, behind")]
+    kinds = [(True, "choice of auto, within 20 %"), (False, "choice of auto, behind")]
     there = [(near, text) for near, text in kinds if any((r <= NEAR) == near for r in ratios)]
     return [Line2D([], [], label=text, **_auto_marker(near, "white")) for near, text in there]
 

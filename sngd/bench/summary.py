@@ -166,6 +166,11 @@ class Cell:
         return (other if math.isfinite(other) else self.budget) / mine
 
     @property
+    def second_arrived(self) -> bool:
+        """Whether more than one form reached the goal; else `lead` is a lower bound."""
+        return sum(map(math.isfinite, self.times.values())) > 1
+
+    @property
     def lead(self) -> float:
         """How many times longer the second took than the winner."""
         winner = self.winner
