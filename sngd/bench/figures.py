@@ -148,7 +148,8 @@ def _band(
     x, median, low, high = envelope(curves)
     if not len(x):
         return
-    axes.plot(x, median, label=label, marker="." if len(x) < 2 else None, **style)
+    above = 2.0 if style["ls"] == "-" else 2.1  # what lies below dashes shows between them
+    axes.plot(x, median, label=label, marker="." if len(x) < 2 else None, zorder=above, **style)
     axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 

@@ -103,6 +103,7 @@ def _needless(contests: Sequence[Cell], suite: str) -> str:
     """The first sentence: yes or no by the share of cells that the sketched form is ahead in."""
     ratios = [c.ratio("sketched", "kernel") for c in contests]
     ahead = [r for r in ratios if r > 1]
+    bound = any(c.ratio("sketched", "kernel") > 1 and math.isinf(c.times["kernel"]) for c in contests)
     share = len(ahead) / len(ratios)
     verdict = (
         "The kernel form makes sketching needless"
@@ -114,7 +115,7 @@ def _needless(contests: Sequence[Cell], suite: str) -> str:
         else "The kernel form does not make sketching needless"
     )
     cases = "cells" if suite == "crossover" else "problems"
-    gain = f", by a factor of {_factor(statistics.median(ahead))} in the median" if ahead else ""
+    gain = f", by a factor of {_factor(statistics.median(ahead), bound)} in the median" if ahead else ""
     return f"{verdict}: the sketched form was ahead of it in {len(ahead)} of {len(ratios)} {cases}{gain}."
 
 
@@ -139,15 +140,18 @@ def _wins(contests: Sequence[Cell]) -> str:
     for form in order:
         if wins[form]:
             lead = statistics.median(c.lead for c in wins[form])
-            parts.append(f"the {form} form was first in {len(wins[form])} (by {_factor(lead)} over the next)")
+            bound = not all(c.second_arrived for c in wins[form])
+            by = f"by {_factor(lead, bound)} over the next"
+            parts.append(f"the {form} form was first in {len(wins[form])} ({by})")
     without = [form for form in order if not wins[form]]
     if without:
         parts.append(f"{' and '.join(f'the {form} form' for form in without)} in none")
     return ", ".join(parts) + f" of {len(contests)}"
 
 
-def _factor(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+def _factor(value: float, bound: bool) -> str:
+    """A factor; a lower bound where some rival did not arrive and its budget stood in for its time."""
+    return "at least " * bound + (f"{value:.1f}" if value < 10 else f"{value:,.0f}")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -186,10 +190,7 @@ def _failures(records: Sequence[dict[str, Any]]) -> str:
 
 def _made_by(records: Sequence[dict[str, Any]], name: str) -> str:
     """Machine, versions, threads, commits and dates of a suite."""
-    machines = {
-        f"{m['gpu'] or m['cpu']}, {m['cores']} cores, torch {m['torch']}, Python {m['python']}": None
-        for m in (r["machine"] for r in records)
-    }
+    machines = dict.fromkeys(_machine(r["machine"]) for r in records)
     threads = sorted({r["threads"] for r in records})
     commits = dict.fromkeys(r["commit"] or "an unknown commit" for r in records)
     dates = sorted({r["date"] for r in records})
@@ -201,6 +202,11 @@ def _made_by(records: Sequence[dict[str, Any]], name: str) -> str:
         f"`sngd bench {name}` on {'; '.join(machines)}; {count} thread{plural} a process, "
         f"{', '.join(kinds) or 'unknown precision'}; commit {', '.join(commits)}; {when}."
     )
+
+
+def _machine(about: Mapping[str, Any]) -> str:
+    cores = f"{about['cores']} core{'s' * (about['cores'] > 1)}"
+    return f"{about['gpu'] or about['cpu']}, {cores}, torch {about['torch']}, Python {about['python']}"
 
 
 def _map_table(contests: Sequence[Cell]) -> str:

@@ -77,6 +77,16 @@ def test_the_answer_says_how_near_auto_came():
     assert answer(found).endswith("; `auto` took at most 1.2 times as long as the winner in 1 of 2.")
 
 
+def test_a_form_that_did_not_arrive_gives_a_lower_bound():
+    found = crossover([(2000, 2.0, 5.0)])
+    size = {"points": 3000, "parameters": 1000, "task": "N=3000"}
+    late = [reaching("sngd", 2.0, **size), reaching("engd-w", 20.0, error=0.5, **size)]
+    found["device", "crossover"]["runs"] += late
+    said = answer(found)
+    assert "in 2 of 2 cells, by a factor of at least 8.8 in the median" in said, "30 s of budget over 2 s"
+    assert "was first in 2 (by at least 8.8 over the next)" in said
+
+
 def test_rivals_answer_where_there_is_no_crossover():
     runs = [reaching("sngd", 1.0), reaching("engd-w", 2.0), reaching("engd", 1.5), reaching("adam", 9.0)]
     said = answer({("device", "rivals"): content("rivals", "race", runs)})
