@@ -23,17 +23,20 @@ from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, d, laplacian
 from sngd.networks import MLP, SIREN
-from sngd.optimizers import ENGD, ENGDW, SNGD, SPRING
+from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, SSBroyden
 from sngd.problem import Condition, Points, Problem
 from sngd.train import Trained, train
 
 __all__ = [
     "ENGD",
     "ENGDW",
+    "LBFGS",
     "MLP",
     "SIREN",
     "SNGD",
+    "SOAP",
     "SPRING",
+    "Adam",
     "Axis",
     "Box",
     "Condition",
@@ -42,6 +45,7 @@ __all__ = [
     "Problem",
     "Region",
     "RunConfig",
+    "SSBroyden",
     "Trained",
     "d",
     "laplacian",
