@@ -114,7 +114,9 @@ class SOAP(_FirstOrder):
     """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv 2409.11321).
 
     The implementation is that of the package pytorch-optimizer, one matrix per layer; the defaults are those
-    of Wang, Bhartari, Li and Perdikaris 2025 (arXiv 2502.00604) for physics-informed networks.
+    of Wang, Bhartari, Li and Perdikaris 2025 (arXiv 2502.00604) for physics-informed networks. Its first
+    eigenbases are those of singular matrices, in whose null spaces rounding chooses: all ranks take the same
+    steps, but another number of ranks takes others.
 
     Args:
         rate: η, the length of a step per parameter.

@@ -47,7 +47,8 @@ class SSBroyden:
     Args:
         variant: "ssbroyden" (τ and φ from the curvature along the step), "ssbfgs" (τ alone, φ = 1) or "bfgs"
             (τ = φ = 1).
-        initial_scaling: scale the first H, which is the identity, by the curvature along the first step.
+        initial_scaling: scale the first H, which is the identity over |g| so that the first step tried has
+            length 1, by the curvature along that step.
         armijo: c₁ of the Wolfe conditions, 0 < c₁ < c₂.
         curvature: c₂ of the Wolfe conditions, c₁ < c₂ < 1.
 
@@ -108,7 +109,8 @@ def self_scaling(variant: Variant, b: float, h: float, parameters: int, first: b
         b: s·H⁻¹s/(y·s) > 0.
         h: y·Hy/(y·s) > 0.
         parameters: P.
-        first: H is the identity and is to be scaled: τ = h/σ, which for θ_B = 0 is y·y/(y·s).
+        first: H is a multiple of the identity, which is to be chosen: τ = h/σ, and for θ_B = 0 the H that
+            is updated becomes (y·s)/(y·y) times the identity.
 
     Returns:
         (τ, φ), τ > 0.
@@ -179,7 +181,7 @@ class _Line:
 
 
 class SSBroydenStepper:
-    """The method on the way: the state, its gradient and H, None while it is the identity.
+    """The method on the way: the state, its gradient and H, None while it is a multiple of the identity.
 
     Args:
         config: its settings.
@@ -194,14 +196,14 @@ class SSBroydenStepper:
         self._before: float | None = None  # loss one step ago, for the first α of the line search
 
     def step(self, objective: Objective, number: int) -> Report:
-        """One iteration; where the line search fails, H begins anew from the identity."""
+        """One iteration; where the line search fails, H begins anew."""
         evaluations = 0
         if self._known is not self.state:  # new points, new weights or the first step; H stays
             self.state, gradient = objective.gradient(self.state.theta)
             self._gradient, self._known, self._before = gradient.double(), self.state, None
             evaluations = 1
         g, origin = self._gradient, self.state.theta.double()
-        p = -g if self.inverse is None else -(self.inverse @ g)
+        p = -g / g.norm() if self.inverse is None else -(self.inverse @ g)
         slope = float(g @ p)
         line = _Line(objective, self.state, origin, p)
         alpha = self._search(line, slope) if slope < 0 and math.isfinite(slope) else None
@@ -211,7 +213,7 @@ class SSBroydenStepper:
             return Report(accepted=False, evaluations=evaluations, note="line search failed: H begins anew")
         state, gradient = line.at(alpha)
         s, y = state.theta.double() - origin, gradient - g
-        self._update(s, y, alpha * float(s @ g))
+        self._update(s, y, g, alpha)
         self._before = self.state.loss
         self.state, self._gradient, self._known = state, gradient, state
         return Report(accepted=True, evaluations=evaluations)
@@ -219,8 +221,6 @@ class SSBroydenStepper:
     def _search(self, line: _Line, slope: float) -> float | None:
         """A step length that meets the Wolfe conditions, or else the best that was tried if it is lower."""
         loss = line.start.loss
-        # scipy tries first the α that would repeat the last decrease; at the identity, a step of length 1
-        before = loss + 0.5 * math.sqrt(-slope) if self.inverse is None else self._before
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # that it failed is in its answer
             alpha, *_ = line_search(
@@ -230,7 +230,7 @@ class SSBroydenStepper:
                 np.ones(1),
                 np.array([slope]),
                 loss,
-                before,
+                self._before,  # the first α would repeat the last decrease, and is 1 at most
                 c1=self.config.armijo,
                 c2=self.config.curvature,
             )
@@ -239,21 +239,21 @@ class SSBroydenStepper:
         best = min(line.tried, key=lambda a: line.tried[a][0].loss, default=None)
         return best if best is not None and line.tried[best][0].loss < loss else None
 
-    def _update(self, s: Tensor, y: Tensor, alpha_sg: float) -> None:
-        """Put the step's curvature into H, unless it has none: s·H⁻¹s = −α s·g."""
+    def _update(self, s: Tensor, y: Tensor, g: Tensor, alpha: float) -> None:
+        """Put the step's curvature into H, unless it has none; s·H⁻¹s = −α s·g."""
         ys = float(y @ s)
         if not ys > _FLAT * float(y.norm() * s.norm()):
             return
         first = self.inverse is None
         if self.inverse is None:
-            self.inverse = torch.eye(len(s), dtype=torch.float64, device=s.device)
+            self.inverse = torch.eye(len(s), dtype=torch.float64, device=s.device) / g.norm()
         hy = self.inverse @ y
-        h = float(y @ hy) / ys
+        b, h = -alpha * float(s @ g) / ys, float(y @ hy) / ys
         scale = first and self.config.initial_scaling
-        tau, phi = self_scaling(self.config.variant, -alpha_sg / ys, h, len(s), scale)
+        tau, phi = self_scaling(self.config.variant, b, h, len(s), scale)
         if math.isfinite(tau) and tau > 0 and math.isfinite(phi):
             update_inverse(self.inverse, s, y, hy, tau, phi)
 
     def save(self) -> dict[str, Any]:
-        """H, unless it is the identity."""
+        """H, once a step has shaped it."""
         return {} if self.inverse is None else {"inverse": self.inverse.cpu()}
