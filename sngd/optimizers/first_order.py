@@ -22,6 +22,7 @@ from torch import Tensor
 from sngd.checks import require, whole, within
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report, Stepper
+from sngd.optimizers.zero import ZeroStepper
 
 __all__ = ["LBFGS", "SOAP", "Adam"]
 
@@ -95,16 +96,31 @@ class Adam(_FirstOrder):
         ramp_steps: the rate rises linearly over the first so many steps; 0 starts at once.
         beta1: decay of the gradient's mean per step, in [0, 1).
         beta2: decay of the squared gradient's mean per step, in [0, 1).
+        zero_stage: split over ranks by DeepSpeed's ZeRO: 1 the moments, 2 the gradient too, 3 the parameters
+            too, 0 nothing; float32 only. None does without DeepSpeed.
 
     Raises:
         ValueError: a field is out of range, named with its value.
     """
 
+    zero_stage: Literal[0, 1, 2, 3] | None = None
+
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        known = self.zero_stage is None or (whole(self.zero_stage, 0) and self.zero_stage <= 3)
+        return [*super()._checks(), ("zero_stage", known, "0, 1, 2, 3 or None")]
+
     def start(self, objective: Objective, state: State, seed: int, rows: int) -> Stepper:
-        """A stepper at a state; seed and rows play no part."""
+        """A stepper at a state; seed and rows play no part.
+
+        Raises:
+            ValueError: zero_stage is given, and θ is not float32 or DeepSpeed is not installed.
+        """
+        betas = (self.beta1, self.beta2)
+        if self.zero_stage is not None:
+            return ZeroStepper(self.zero_stage, self.rate_at, betas, objective, state)
 
         def build(parameters: list[Tensor]) -> torch.optim.Optimizer:
-            return torch.optim.Adam(parameters, lr=self.rate, betas=(self.beta1, self.beta2))
+            return torch.optim.Adam(parameters, lr=self.rate, betas=betas)
 
         return FirstOrderStepper(self, state, lambda theta: [theta], build)
 

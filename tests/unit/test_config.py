@@ -57,6 +57,7 @@ BAD_RATE = [
 BAD_RIVALS = [
     *[(Adam, *bad) for bad in BAD_RATE],
     *[(SOAP, *bad) for bad in BAD_RATE],
+    *[(Adam, "zero_stage", value) for value in (-1, 4, 1.5, True)],
     *[(SOAP, "refresh", value) for value in (0, 2.5, None)],
     *[(LBFGS, "history", value) for value in (0, 1.5, None)],
     *[(SSBroyden, "variant", value) for value in ("dfp", None)],
