@@ -23,17 +23,20 @@ from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, d, laplacian
 from sngd.networks import MLP, SIREN
-from sngd.optimizers import ENGD, ENGDW, SNGD, SPRING, Auto
+from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
 from sngd.train import Trained, train
 
 __all__ = [
     "ENGD",
     "ENGDW",
+    "LBFGS",
     "MLP",
     "SIREN",
     "SNGD",
+    "SOAP",
     "SPRING",
+    "Adam",
     "Auto",
     "Axis",
     "Box",
@@ -43,6 +46,7 @@ __all__ = [
     "Problem",
     "Region",
     "RunConfig",
+    "SSBroyden",
     "Trained",
     "d",
     "laplacian",

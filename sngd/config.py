@@ -15,7 +15,7 @@ import tyro
 
 from sngd.checks import positive, require, whole
 from sngd.networks import MLP, SIREN
-from sngd.optimizers import OPTIMIZERS, SNGD, AnyOptimizer, named
+from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
 
 __all__ = ["RunConfig", "describe", "load_source", "parse_overrides"]
@@ -29,6 +29,8 @@ class RunConfig:
         problem: the equation with its conditions.
         network: its architecture.
         optimizer: how it is trained; a name of `sngd.optimizers.OPTIMIZERS` takes that one's defaults.
+        warmup: what takes the first steps, before the optimizer goes on from where they lead.
+        warmup_steps: how many steps those are; 0 for none.
         seed: of initial parameters, collocation points and test matrices.
         balance: shift weight towards conditions that lag behind, once a step.
         resample_every: draw new collocation points every so many steps; 0 keeps the first set.
@@ -50,6 +52,8 @@ class RunConfig:
     problem: Problem
     network: tyro.conf.AvoidSubcommands[MLP | SIREN] = MLP()
     optimizer: tyro.conf.AvoidSubcommands[AnyOptimizer] = SNGD()
+    warmup: Adam = Adam()
+    warmup_steps: int = 0
     seed: int = 0
     balance: bool = False
     resample_every: int = 0
@@ -76,6 +80,8 @@ class RunConfig:
                 isinstance(self.optimizer, optimizers),
                 "an optimizer, e.g. SNGD(...)",
             ),
+            ("warmup", isinstance(self.warmup, Adam), "Adam(...)"),
+            ("warmup_steps", whole(self.warmup_steps, 0), "a whole number ≥ 0"),
             ("seed", whole(self.seed, 0) and self.seed < 2**31, "a whole number between 0 and 2**31 − 1"),
             ("balance", isinstance(self.balance, bool), "True or False"),
             ("resample_every", whole(self.resample_every, 0), "a whole number ≥ 0"),
@@ -91,6 +97,13 @@ class RunConfig:
             ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),
         ]
         require(self, checks)
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} must be below max_steps={self.max_steps}, of which they "
+                "are the first"
+            )
+        if self.warmup != Adam() and not self.warmup_steps:
+            raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
         if self.target_error is not None and self.problem.solution is None:
             raise ValueError(
                 f"target_error={self.target_error} needs a known solution, and problem "

@@ -158,7 +158,7 @@ class Network:
             raise ValueError(
                 f"initial parameters must have shape ({self.parameters},), got {tuple(initial.shape)}"
             )
-        self._derivatives = NETWORK_ACTIVATIONS[activation]
+        self.activation_derivatives = NETWORK_ACTIVATIONS[activation]
 
     def __repr__(self) -> str:
         return f"Network({'-'.join(map(str, self.widths))}, {self.activation}, P={self.parameters:,})"
@@ -184,7 +184,7 @@ class Network:
         for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             z = _affine(h, weight, bias)
             if number < len(weights) - 1:
-                h = rules.forward(z, self._derivatives(z[0], rules.order))
+                h = rules.forward(z, self.activation_derivatives(z[0], rules.order))
         return z
 
     def record(self, theta: Tensor, h: Tensor, rules: TaylorRules) -> Tape:
@@ -196,7 +196,7 @@ class Network:
             tape.inputs.append(h)
             tape.preactivations.append(z)
             if number < len(weights) - 1:
-                f = self._derivatives(z[0], rules.order + 1)
+                f = self.activation_derivatives(z[0], rules.order + 1)
                 tape.derivatives.append(f)
                 h = rules.forward(z, f)
         return tape

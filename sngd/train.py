@@ -24,8 +24,8 @@ from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
 from sngd.memory import available_bytes, make_plan
 from sngd.networks import Network
-from sngd.objective import Objective
-from sngd.optimizers import Report, Stepper
+from sngd.objective import Objective, State
+from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.residual import Collocation
 
 if TYPE_CHECKING:
@@ -142,12 +142,10 @@ class _Loop:
         self.evaluation: Evaluation | None = None
         if ranks.rank == 0 and run.problem.solution is not None:
             self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
-        self.began = self.saved = clock(device)
         self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
         state = self.objective.evaluate_new_points(network.initial.to(dtype=self.dtype, device=device))
-        components = [s.components for s in run.problem.signatures]
-        rows = sum(c.points * q for c, q in zip(run.problem.conditions, components, strict=True))
-        self.stepper: Stepper = run.optimizer.start(self.objective, state, run.seed, rows)
+        self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
+        self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
         self.rejected = 0
         self.reason = ""
         self.record: dict[str, Any] = {}
@@ -155,12 +153,21 @@ class _Loop:
         for hook in hooks:
             hook.start(self._info())
 
+    def _start(self, optimizer: Optimizer, state: State) -> Stepper:
+        """An optimizer at a state."""
+        problem = self.run.problem
+        components = [s.components for s in problem.signatures]
+        rows = sum(c.points * q for c, q in zip(problem.conditions, components, strict=True))
+        return optimizer.start(self.objective, state, self.run.seed, rows)
+
     def step(self, number: int, interrupts: list[int]) -> None:
         """Step `number`, its record, and whether it was the last; interrupts may fill while it runs."""
         run = self.run
         if run.resample_every and number > 1 and (number - 1) % run.resample_every == 0:
             self.objective.replace_points(draw_points(run, number, self.ranks, self.device, self.dtype))
             self.stepper.state = self.objective.evaluate_new_points(self.stepper.state.theta)
+        if run.warmup_steps and number == run.warmup_steps + 1:
+            self.stepper, self.rejected = self._start(run.optimizer, self.stepper.state), 0
         report = self.stepper.step(self.objective, number)
         if run.balance and report.accepted:
             self.stepper.state = self.objective.balance(self.stepper.state)

@@ -9,19 +9,25 @@ from __future__ import annotations
 from sngd.optimizers.auto import Auto
 from sngd.optimizers.base import Optimizer, Report, Stepper
 from sngd.optimizers.engd import ENGD
+from sngd.optimizers.first_order import LBFGS, SOAP, Adam
 from sngd.optimizers.kernel import ENGDW, SPRING
+from sngd.optimizers.quasi_newton import SSBroyden
 from sngd.optimizers.sngd import SNGD
 
 __all__ = [
     "ENGD",
     "ENGDW",
+    "LBFGS",
     "OPTIMIZERS",
     "SNGD",
+    "SOAP",
     "SPRING",
+    "Adam",
     "AnyOptimizer",
     "Auto",
     "Optimizer",
     "Report",
+    "SSBroyden",
     "Stepper",
     "named",
 ]
@@ -32,9 +38,13 @@ OPTIMIZERS: dict[str, type[AnyOptimizer]] = {
     "engd": ENGD,
     "engd-w": ENGDW,
     "spring": SPRING,
+    "adam": Adam,
+    "lbfgs": LBFGS,
+    "soap": SOAP,
+    "ssbroyden": SSBroyden,
 }
 # what a run may hold, spelled out for the command line's parser
-AnyOptimizer = SNGD | Auto | ENGD | ENGDW | SPRING
+AnyOptimizer = SNGD | Auto | ENGD | ENGDW | SPRING | Adam | LBFGS | SOAP | SSBroyden
 
 
 def named(name: str) -> AnyOptimizer:
