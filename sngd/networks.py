@@ -63,13 +63,14 @@ class Embedding:
         a, m = self.scale.shape[1], self.waves.shape[1]
         h = x.new_zeros(len(channels), len(x), a + 2 * m)
         h[0, :, :a] = x @ self.scale + self.offset
+        slopes = {i: c[0] for i, c in enumerate(channels) if isinstance(c, tuple) and len(c) == 1}
+        if slopes:  # the other derivatives of affine features are zero
+            h[list(slopes), :, :a] = self.scale[list(slopes.values())].unsqueeze(1)
         if m:
             phase = x @ self.waves
             c, s = torch.cos(phase), torch.sin(phase)
-        for number, channel in enumerate(channels):
-            if isinstance(channel, tuple) and len(channel) == 1:
-                h[number, :, :a] = self.scale[channel[0]]
-            if m:  # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
+            for number, channel in enumerate(channels):
+                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
                 order, factor = self._factor(channel)
                 cycle = (c, -s, -c, s)
                 h[number, :, a : a + m] = cycle[order % 4] * factor

@@ -38,6 +38,7 @@ _TIME = ("t", "time")  # coordinates that are time: horizontal in a map, and nev
 _DIRECTIONS = "directions"
 _LEGEND = 72  # characters that a legend's row holds
 BLUE, ORANGE = "#0072B2", "#D55E00"
+_NAMED = 5  # held coordinates that a title names one by one
 # Okabe and Ito's colours, told apart by the colour-blind too; then dashed, then dotted.
 COLOURS = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 _STYLE: Any = {
@@ -237,10 +238,12 @@ def _math(name: str) -> str:
 
 
 def _held(problem: Problem) -> str:
-    """The coordinates that a slice holds, "y = 0.5, z = 0"."""
+    """The coordinates that a slice holds, "y = 0.5, z = 0", or how many where their names do not fit."""
     drawn, domain = _plane(problem), problem.domain
     middles = [(low + high) / 2 for low, high in domain.bounds]
     held = [i for i in range(domain.dim) if i not in drawn]
+    if len(held) > _NAMED:
+        return f"the middle of the {len(held)} other coordinates"
     return ", ".join(f"{_math(domain.names[i])} = {middles[i]:.4g}" for i in held)
 
 
