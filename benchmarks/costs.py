@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from benchmarks.common import write
+from benchmarks.results import write
 from sngd import ENGD, ENGDW, MLP, SNGD, RunConfig
 from sngd.collectives import LocalRanks
 from sngd.costs import KINDS, Size, Work, exact_work, kernel_work, predict_seconds, sketched_work

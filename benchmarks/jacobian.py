@@ -9,21 +9,18 @@ Run: python -m benchmarks.jacobian
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from math import pi
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import hessian, jacrev, jvp, vjp, vmap
 
+from benchmarks.results import write
 from sngd import MLP
-from sngd.bench.machine import device_slug, machine
 from sngd.collectives import LocalRanks
 from sngd.memory import Plan
 from sngd.objective import Objective
@@ -31,9 +28,6 @@ from sngd.problems import poisson2d
 from sngd.residual import Collocation
 
 POINTS, COLUMNS, REPEATS, SLOW_REPEATS = 2000, 64, 15, 3
-
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def clock(action: Callable[[], Any], repeats: int) -> dict[str, float]:
@@ -45,16 +39,6 @@ def clock(action: Callable[[], Any], repeats: int) -> dict[str, float]:
         if number:
             times.append(time.perf_counter() - start)
     return {"median": statistics.median(times), "least": min(times), "most": max(times)}
-
-
-def write(content: dict[str, Any]) -> Path:
-    """Write the results beside the machine's description."""
-    path = RESULTS / device_slug("cpu") / "jacobian.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
-    about = {**machine("cpu"), "threads": torch.get_num_threads(), "date": today}
-    path.write_text(json.dumps({"machine": about, **content}, indent=1) + "\n")
-    return path
 
 
 def main() -> None:
@@ -114,7 +98,7 @@ def main() -> None:
             f"torch.func {slow * 1e3:8.0f} ms   ratio {slow / fast:.0f}"
         )
     print(f"relative difference of the rows {disagreement:.1e}")
-    path = write({"seconds": results, "rows_relative_difference": disagreement})
+    path = write("jacobian", {"seconds": results, "rows_relative_difference": disagreement})
     print(f"written to {path}")
 
 

@@ -1,7 +1,7 @@
 """What a step of each form costs: a model of its arithmetic, with speeds fitted to measurements.
 
 A step's seconds are Σ work × seconds per unit over kinds of work that run at different speeds: products,
-QR, SVD, Cholesky, pointwise work. The counts follow from sizes alone, so that every rank predicts the
+QR, Cholesky, pointwise work. The counts follow from sizes alone, so that every rank predicts the
 same; the speeds of a processor were fitted by `python -m benchmarks.costs`.
 
 Letters
@@ -32,8 +32,7 @@ class Work:
         network: Taylor channels through the network and back: channels × points × P, times passes.
         traffic: numbers of large arrays that are written by pointwise work.
         product: in products of matrices.
-        qr: in QR factorisations and triangular solves of tall matrices.
-        svd: in the SVD of the core.
+        qr: in QR factorisations and triangular solves of tall matrices, and in the SVD of the core.
         cholesky: in Cholesky factorisations.
     """
 
@@ -42,7 +41,6 @@ class Work:
     traffic: float = 0.0
     product: float = 0.0
     qr: float = 0.0
-    svd: float = 0.0
     cholesky: float = 0.0
 
     def as_list(self) -> list[float]:
@@ -55,8 +53,8 @@ KINDS = tuple(f.name for f in fields(Work))
 # Seconds for a unit of each kind, fitted on the machine that benchmarks/results/*/costs.json names.
 # On a GPU nothing was measured: the figures guess at ratios of rates and are to be replaced by a fit.
 SPEEDS: Mapping[str, Mapping[str, float]] = {
-    "cpu": dict(zip(KINDS, (4e-3, 1.5e-10, 1e-9, 2.5e-11, 5e-11, 2e-10, 3e-11), strict=True)),
-    "cuda": dict(zip(KINDS, (2e-2, 1e-12, 1e-11, 3e-14, 2e-13, 2e-11, 1e-13), strict=True)),
+    "cpu": dict(zip(KINDS, (0.006481, 8.199e-11, 5.576e-09, 1.461e-11, 1.839e-11, 3.261e-11), strict=True)),
+    "cuda": dict(zip(KINDS, (2e-2, 1e-12, 1e-11, 3e-14, 2e-13, 1e-13), strict=True)),
 }
 
 # Residual evaluations of a typical step (a try and its chord corrections) and dampings that are factored for.
@@ -126,8 +124,7 @@ def sketched_work(size: Size, rank: int, evaluations: float = _EVALUATIONS) -> W
         network=size.network_work(evaluations + 2.0),
         traffic=rows / 4 + (n + p) * k,
         product=2.0 * rows + 6.0 * n * p * k + evaluations * (4 * n + 2 * p) * k,
-        qr=5.0 * n * k**2 + 4.0 * p * k**2 + 2.0 * size.ranks * k**3,
-        svd=22.0 * k**3,
+        qr=5.0 * n * k**2 + 4.0 * p * k**2 + (22.0 + 2.0 * size.ranks) * k**3,
     )
 
 

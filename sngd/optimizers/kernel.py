@@ -52,7 +52,7 @@ class ENGDW:
     """
 
     globalization: Globalization = "line_search"
-    fixed_damping: float = 1e-10
+    fixed_damping: float = 1e-12
     halvings: int = 30
     corrections: int = 8
     acceptance: float = 0.075
@@ -92,7 +92,7 @@ class SPRING:
     """
 
     globalization: Literal["line_search", "fixed_rate", "trust_region"] = "line_search"
-    fixed_damping: float = 1e-10
+    fixed_damping: float = 1e-12
     momentum: float = 0.3
     rate: float = 0.06
     longest_step: float = 0.03
