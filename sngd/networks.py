@@ -241,8 +241,8 @@ class MLP:
         modes: harmonics of every periodic axis.
         fourier: random Fourier features over the other axes; 0 feeds the coordinates themselves.
         fourier_scale: standard deviation of their wave vectors.
-        initialization: "glorot", normal weights of variance 2/(in + out) and no biases, or "torch", weights and
-            biases uniform in ±1/√in, the default of torch.nn.Linear.
+        initialization: "glorot", normal weights of variance 2/(in + out) without biases, or "torch", weights
+            and biases uniform in ±1/√in, the default of torch.nn.Linear.
 
     Raises:
         ValueError: an argument is out of range.
