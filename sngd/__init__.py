@@ -11,6 +11,7 @@ One training step is one walk through the package:
     jacobian      rows of J through their factors; J V, Jᵀ W, Jᵀ J V, J Jᵀ
     objective     the loss over ranks; balancing
     sketch        test matrix, range finder, orthonormal basis Q
+    gram          kernel J Jᵀ and Gramian Jᵀ J of the rivals
     collectives   sums over ranks
     core          TSQR, SVD of the k×k triangle, damped solutions
     trust         damping judged after chord corrections; adaptive rank
@@ -22,14 +23,21 @@ from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, d, laplacian
 from sngd.networks import MLP, SIREN
-from sngd.optimizers import SNGD
+from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
 from sngd.train import Trained, train
 
 __all__ = [
+    "ENGD",
+    "ENGDW",
+    "LBFGS",
     "MLP",
     "SIREN",
     "SNGD",
+    "SOAP",
+    "SPRING",
+    "Adam",
+    "Auto",
     "Axis",
     "Box",
     "Condition",
@@ -38,6 +46,7 @@ __all__ = [
     "Problem",
     "Region",
     "RunConfig",
+    "SSBroyden",
     "Trained",
     "d",
     "laplacian",

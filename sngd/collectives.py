@@ -37,6 +37,10 @@ class Ranks(Protocol):
         """Rank 0's picklable object, on every rank."""
         ...
 
+    def open_group(self, device: torch.device) -> None:
+        """Have torch.distributed ready for a library that talks to it by itself."""
+        ...
+
     def close(self) -> None:
         """Leave the group."""
         ...
@@ -50,6 +54,7 @@ class LocalRanks:
 
     def __init__(self) -> None:
         self.bytes_sent = 0
+        self._opened = False
 
     def sum(self, x: Tensor) -> Tensor:
         """X itself."""
@@ -63,8 +68,17 @@ class LocalRanks:
         """X itself."""
         return x
 
+    def open_group(self, device: torch.device) -> None:
+        """A group of this process alone, where there is none yet."""
+        if not dist.is_initialized():
+            dist.init_process_group(_backend(device), store=dist.HashStore(), rank=0, world_size=1)
+            self._opened = True
+
     def close(self) -> None:
-        """Nothing to leave."""
+        """Leave the group that was opened for a library, if any."""
+        if self._opened and dist.is_initialized():
+            dist.destroy_process_group()
+        self._opened = False
 
 
 class TorchRanks:
@@ -102,6 +116,15 @@ class TorchRanks:
         dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
+    def open_group(self, device: torch.device) -> None:
+        """Nothing: libraries use the default group, which is this one.
+
+        Raises:
+            ValueError: this is a smaller group.
+        """
+        if self.size != dist.get_world_size():
+            raise ValueError(f"a library would use all {dist.get_world_size()} ranks, not these {self.size}")
+
     def close(self) -> None:
         """Leave the group."""
         dist.destroy_process_group(self.group)
@@ -119,9 +142,12 @@ def connect(device: torch.device, timeout_seconds: float = 600.0) -> Ranks:
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return LocalRanks()
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    dist.init_process_group(_backend(device), timeout=timedelta(seconds=timeout_seconds))
     return TorchRanks()
+
+
+def _backend(device: torch.device) -> str:
+    return "nccl" if device.type == "cuda" else "gloo"
 
 
 def host_rendezvous(world_size: int) -> dist.TCPStore:

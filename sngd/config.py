@@ -13,8 +13,9 @@ from typing import Any, Literal, get_type_hints
 
 import tyro
 
+from sngd.checks import positive, require, whole
 from sngd.networks import MLP, SIREN
-from sngd.optimizers import SNGD
+from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
 
 __all__ = ["RunConfig", "describe", "load_source", "parse_overrides"]
@@ -27,12 +28,14 @@ class RunConfig:
     Args:
         problem: the equation with its conditions.
         network: its architecture.
-        optimizer: how it is trained.
+        optimizer: how it is trained; a name of `sngd.optimizers.OPTIMIZERS` takes that one's defaults.
+        warmup: what takes the first steps, before the optimizer goes on from where they lead.
+        warmup_steps: how many steps those are; 0 for none.
         seed: of initial parameters, collocation points and test matrices.
         balance: shift weight towards conditions that lag behind, once a step.
         resample_every: draw new collocation points every so many steps; 0 keeps the first set.
         max_steps: stop after so many steps.
-        max_seconds: stop after so many seconds of training.
+        max_seconds: stop after so many seconds of training, comparisons with the known solution left out.
         target_error: stop at this relative L2 error.
         evaluate_every: compare with the known solution every so many steps.
         evaluate_points: at so many points of the interior.
@@ -48,7 +51,9 @@ class RunConfig:
 
     problem: Problem
     network: tyro.conf.AvoidSubcommands[MLP | SIREN] = MLP()
-    optimizer: SNGD = SNGD()
+    optimizer: tyro.conf.AvoidSubcommands[AnyOptimizer] = SNGD()
+    warmup: Adam = Adam()
+    warmup_steps: int = 0
     seed: int = 0
     balance: bool = False
     resample_every: int = 0
@@ -64,16 +69,19 @@ class RunConfig:
     run_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        def whole(x: Any, least: int) -> bool:
-            return isinstance(x, int) and not isinstance(x, bool) and x >= least
-
-        def positive(x: Any) -> bool:
-            return isinstance(x, (int, float)) and not isinstance(x, bool) and x > 0
-
+        if isinstance(self.optimizer, str):
+            object.__setattr__(self, "optimizer", named(self.optimizer))
+        optimizers = tuple(OPTIMIZERS.values())
         checks = [
             ("problem", isinstance(self.problem, Problem), "a Problem"),
             ("network", isinstance(self.network, (MLP, SIREN)), "MLP(...) or SIREN(...)"),
-            ("optimizer", isinstance(self.optimizer, SNGD), "SNGD(...)"),
+            (
+                "optimizer",
+                isinstance(self.optimizer, optimizers),
+                "an optimizer, e.g. SNGD(...)",
+            ),
+            ("warmup", isinstance(self.warmup, Adam), "Adam(...)"),
+            ("warmup_steps", whole(self.warmup_steps, 0), "a whole number ≥ 0"),
             ("seed", whole(self.seed, 0) and self.seed < 2**31, "a whole number between 0 and 2**31 − 1"),
             ("balance", isinstance(self.balance, bool), "True or False"),
             ("resample_every", whole(self.resample_every, 0), "a whole number ≥ 0"),
@@ -88,9 +96,14 @@ class RunConfig:
             ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
             ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),
         ]
-        for name, good, wanted in checks:
-            if not good:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be {wanted}")
+        require(self, checks)
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} must be below max_steps={self.max_steps}, of which they "
+                "are the first"
+            )
+        if self.warmup != Adam() and not self.warmup_steps:
+            raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
         if self.target_error is not None and self.problem.solution is None:
             raise ValueError(
                 f"target_error={self.target_error} needs a known solution, and problem "
@@ -146,6 +159,7 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
         ValueError: a value is out of range.
         SystemExit: with code 2, for an unknown flag or a value of the wrong type, after saying so.
     """
+    run, arguments = _choose_optimizer(run, arguments)
     hints = get_type_hints(RunConfig, include_extras=True)
     names = [f.name for f in dataclasses.fields(run) if f.name != "problem"]
     flags = dataclasses.make_dataclass(
@@ -154,6 +168,21 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
     flags.__doc__ = RunConfig.__doc__
     given: Any = tyro.cli(flags, args=arguments, prog=program, description="")
     return dataclasses.replace(run, **{name: getattr(given, name) for name in names})
+
+
+def _choose_optimizer(run: RunConfig, arguments: list[str]) -> tuple[RunConfig, list[str]]:
+    """The run with the optimizer that `--optimizer NAME` names, and the other arguments."""
+    rest: list[str] = []
+    names = iter(arguments)
+    for argument in names:
+        flag, equals, value = argument.partition("=")
+        if flag != "--optimizer":
+            rest.append(argument)
+            continue
+        chosen = named(value if equals else next(names, ""))
+        if type(chosen) is not type(run.optimizer):  # the config's own settings of it stay
+            run = dataclasses.replace(run, optimizer=chosen)
+    return run, rest
 
 
 def describe(run: RunConfig) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sngd.residual import Batch, Collocation
 
 Keep = Literal["rows", "factors", "nothing"]
 
-__all__ = ["FactoredJacobian", "Workspace"]
+__all__ = ["FactoredJacobian", "Tile", "Workspace", "kernel_block"]
 
 
 class Workspace:
@@ -74,6 +74,10 @@ class Tile:
         result.append(torch.cat([dd[0].reshape(-1, dd.shape[3]) for dd in self.cotangents], 1).to(dtype))
         return result
 
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """Rows as one matrix (m·q, P)."""
+        return torch.cat(self.blocks(dtype, Workspace(), 0), dim=1)
+
 
 class FactoredJacobian:
     """J = ∂(s r)/∂θ at one θ, for dense networks.
@@ -114,7 +118,8 @@ class FactoredJacobian:
         network = self.collocation.network
         return [*network.weight_slices, network.bias_slice]
 
-    def _make_tile(self, batch: Batch, start: int, stop: int) -> Tile:
+    def _make_tile(self, batch: Batch, start: int, stop: int) -> tuple[Tile, Tensor]:
+        """Factors of the rows of some points, and their unweighted residuals (m·q,)."""
         col, q = self.collocation, batch.components
         tape = col.network.record(self.theta, col.embed(batch, start, stop), batch.rules)
         z = tape.output.detach().requires_grad_()
@@ -130,7 +135,8 @@ class FactoredJacobian:
         ]
         d_out = torch.stack([torch.zeros_like(z) if s is None else s for s in seeds], dim=2)
         d_out *= self.scale[rows].view(1, stop - start, q, 1)
-        return Tile(rows, tape.inputs, col.network.pull_back(self.theta, tape, d_out, batch.rules))
+        cotangents = col.network.pull_back(self.theta, tape, d_out, batch.rules)
+        return Tile(rows, tape.inputs, cotangents), r.detach().flatten()
 
     def tiles(self) -> Iterator[Tile]:
         """Factors, chunk after chunk."""
@@ -140,7 +146,7 @@ class FactoredJacobian:
         made = []
         for batch in self.collocation.batches:
             for start, stop in self.collocation.chunks(batch):
-                tile = self._make_tile(batch, start, stop)
+                tile, _ = self._make_tile(batch, start, stop)
                 if self.keep != "nothing":
                     made.append(tile)
                 yield tile
@@ -201,19 +207,6 @@ class FactoredJacobian:
         rows = [torch.cat(blocks, dim=1) for _, blocks in self.row_blocks()]
         return torch.cat(rows) if rows else self.theta.new_empty(self.shape, dtype=self.dtype)
 
-    def kernel(self) -> Tensor:
-        """K = J Jᵀ of this rank's rows, (#n, #n), from the factors without any array of width P."""
-        tiles = list(self.tiles())
-        n = self.shape[0]
-        k = self.theta.new_empty(n, n)
-        for a in tiles:
-            for b in tiles:
-                if b.rows.start <= a.rows.start:
-                    block = _kernel_block(a, b)
-                    k[a.rows, b.rows] = block
-                    k[b.rows, a.rows] = block.T
-        return k
-
     def _times(self, blocks: list[Tensor], v: Tensor, out: Tensor) -> None:
         for number, (block, s) in enumerate(zip(blocks, self.parameter_slices, strict=True)):
             if number == 0:
@@ -240,19 +233,33 @@ class FactoredJacobian:
 
     def _rmatvec(self, w: Tensor) -> Tensor:
         result = w.new_zeros(self.shape[1])
-        weights, biases = self.collocation.network.split(result)
         for tile in self.tiles():
-            _, m, q, _ = tile.cotangents[0].shape
-            y = w[tile.rows].view(1, m, q, 1)
-            for h, dd, weight, bias in zip(tile.inputs, tile.cotangents, weights, biases, strict=True):
-                pull = (dd * y).sum(2)
-                weight.addmm_(pull.flatten(0, 1).T, h.flatten(0, 1))
-                bias += pull[0].sum(0)
+            self._pull(tile, w[tile.rows], result)
         return result
 
+    def residual_and_gradient(self) -> tuple[Tensor, Tensor]:
+        """Unweighted residuals (#n,) and Jᵀ(s r) (P,), this rank's part, in one pass over the points."""
+        raw = self.theta.new_empty(self.shape[0])
+        gradient = self.theta.new_zeros(self.shape[1])
+        for batch in self.collocation.batches:
+            for start, stop in self.collocation.chunks(batch):
+                tile, raw[tile.rows] = self._make_tile(batch, start, stop)
+                self._pull(tile, self.scale[tile.rows] * raw[tile.rows], gradient)
+        return raw, gradient
 
-def _kernel_block(a: Tile, b: Tile) -> Tensor:
-    """Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ."""
+    def _pull(self, tile: Tile, w: Tensor, out: Tensor) -> None:
+        """Add a tile's Jᵀ w to out (P,)."""
+        weights, biases = self.collocation.network.split(out)
+        _, m, q, _ = tile.cotangents[0].shape
+        y = w.view(1, m, q, 1)
+        for h, dd, weight, bias in zip(tile.inputs, tile.cotangents, weights, biases, strict=True):
+            pull = (dd * y).sum(2)
+            weight.addmm_(pull.flatten(0, 1).T, h.flatten(0, 1))
+            bias += pull[0].sum(0)
+
+
+def kernel_block(a: Tile, b: Tile) -> Tensor:
+    """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P."""
     total: Tensor | None = None
     for ha, hb, da, db in zip(a.inputs, b.inputs, a.cotangents, b.cotangents, strict=True):
         qa, qb = da.shape[2], db.shape[2]

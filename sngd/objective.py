@@ -63,9 +63,14 @@ class Objective:
         self.workspace = Workspace()
         self._scale = collocation.scale
 
+    @property
+    def scale(self) -> Tensor:
+        """Row scale s (#n,)."""
+        return self._scale
+
     def evaluate(self, theta: Tensor) -> State:
         """Residual and loss at θ: K numbers are summed over ranks."""
-        return self._state(theta, self.collocation.residual(theta))
+        return self.state(theta, self.collocation.residual(theta))
 
     def evaluate_new_points(self, theta: Tensor) -> State:
         """As `evaluate`, on points that no residual has seen yet: one more number is gathered.
@@ -84,7 +89,7 @@ class Objective:
         if holders:
             raise ResidualError(str(failure) if holders[0] == self.ranks.rank else "") from failure
         assert raw is not None
-        state = self._state(theta, raw)
+        state = self.state(theta, raw)
         if not math.isfinite(state.loss):
             raise NonFiniteResidualError(self.diagnose(state))
         return state
@@ -94,7 +99,8 @@ class Objective:
         flag = like.new_tensor(float(mine), dtype=torch.float64)
         return torch.nonzero(self.ranks.gather(flag)).flatten().tolist()
 
-    def _state(self, theta: Tensor, raw: Tensor) -> State:
+    def state(self, theta: Tensor, raw: Tensor) -> State:
+        """State of θ (P,) and its unweighted residual (#n,): K numbers are summed over ranks."""
         residual = self._scale * raw
         losses = self.collocation.condition_losses(residual.double().square())
         self.ranks.sum(losses)
@@ -106,6 +112,15 @@ class Objective:
         return FactoredJacobian(
             self.collocation, theta, self._scale, keep=self.plan.keep, workspace=self.workspace
         )
+
+    def gradient(self, theta: Tensor) -> tuple[State, Tensor]:
+        """State at θ and ∇L = 2 Jᵀ s r (P,), from one forward and one reverse pass.
+
+        K and P numbers are summed over ranks; the gradient is the same on every rank, bit for bit.
+        """
+        jacobian = FactoredJacobian(self.collocation, theta, self._scale, keep="nothing")
+        raw, gradient = jacobian.residual_and_gradient()
+        return self.state(theta, raw), self.ranks.sum(gradient.mul_(2.0))
 
     def replace_points(self, points: list[Tensor]) -> None:
         """Go on with other collocation points of the same numbers."""

@@ -22,7 +22,7 @@ import rich.console
 from rich.live import Live
 from rich.text import Text
 
-__all__ = ["Console", "HistoryFile", "ResultFile", "Writer", "read_history"]
+__all__ = ["Console", "HistoryFile", "ResultFile", "Writer", "read_history", "write_whole"]
 
 Values = Mapping[str, Any]
 
@@ -152,16 +152,20 @@ class ResultFile(Writer):
         self._attempt(lambda: self._write(result), f"result {self.path}")
 
     def _write(self, result: Values) -> None:
-        text = json.dumps(_plain(result), indent=2, allow_nan=False) + "\n"
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, self.path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(self.path, json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file aside and put it in place whole: whoever looks finds the old one or the new one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 _REFRESH = 1 / 8  # seconds between two drawings of the live line
@@ -202,6 +206,7 @@ class Console(Writer):
         self._out = _Terminal(file=file, highlight=False, emoji=False)
         self._live: Live | None = None
         self._info, self._last, self._steps = dict[str, Any](), dict[str, Any](), 0
+        self._noted = ""  # what was said last, so that it is said once
         self._drawn, self._logged = -math.inf, (0.0, 0.0)  # seconds; seconds and share of the budget
 
     def start(self, info: Values) -> None:
@@ -238,7 +243,7 @@ class Console(Writer):
         self._say(f"{info.get('name', 'run')}: {info.get('network', '')}")
         self._say(
             f"{info.get('points', 0):,} points, {info.get('parameters', 0):,} parameters, "
-            f"{str(info.get('dtype', '')).removeprefix('torch.')}, "
+            f"{str(info.get('dtype', '')).removeprefix('torch.')}, {info.get('optimizer', 'SNGD')}, "
             f"{size} {'rank' if size == 1 else 'ranks'} on {info.get('device', 'cpu')}"
         )
         if self._out.is_terminal and not self._out.is_dumb_terminal:
@@ -248,6 +253,9 @@ class Console(Writer):
 
     def _step(self) -> None:
         record = self._last
+        if (note := record.get("note")) and note != self._noted:
+            self._say(f"step {record.get('step', self._steps)}: {note}")
+            self._noted = note
         if self._live is not None:
             now = time.monotonic()
             if now - self._drawn >= _REFRESH:

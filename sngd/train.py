@@ -24,8 +24,8 @@ from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
 from sngd.memory import available_bytes, make_plan
 from sngd.networks import Network
-from sngd.objective import Objective
-from sngd.optimizers import Report, Stepper
+from sngd.objective import Objective, State
+from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.residual import Collocation
 
 if TYPE_CHECKING:
@@ -142,11 +142,10 @@ class _Loop:
         self.evaluation: Evaluation | None = None
         if ranks.rank == 0 and run.problem.solution is not None:
             self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
-        self.began = self.saved = time.perf_counter()
+        self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
         state = self.objective.evaluate_new_points(network.initial.to(dtype=self.dtype, device=device))
-        components = [s.components for s in run.problem.signatures]
-        rows = sum(c.points * q for c, q in zip(run.problem.conditions, components, strict=True))
-        self.stepper: Stepper = run.optimizer.start(self.objective, state, run.seed, rows)
+        self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
+        self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
         self.rejected = 0
         self.reason = ""
         self.record: dict[str, Any] = {}
@@ -154,20 +153,31 @@ class _Loop:
         for hook in hooks:
             hook.start(self._info())
 
+    def _start(self, optimizer: Optimizer, state: State) -> Stepper:
+        """An optimizer at a state."""
+        problem = self.run.problem
+        components = [s.components for s in problem.signatures]
+        rows = sum(c.points * q for c, q in zip(problem.conditions, components, strict=True))
+        return optimizer.start(self.objective, state, self.run.seed, rows)
+
     def step(self, number: int, interrupts: list[int]) -> None:
         """Step `number`, its record, and whether it was the last; interrupts may fill while it runs."""
         run = self.run
         if run.resample_every and number > 1 and (number - 1) % run.resample_every == 0:
             self.objective.replace_points(draw_points(run, number, self.ranks, self.device, self.dtype))
             self.stepper.state = self.objective.evaluate_new_points(self.stepper.state.theta)
+        if run.warmup_steps and number == run.warmup_steps + 1:
+            self.stepper, self.rejected = self._start(run.optimizer, self.stepper.state), 0
         report = self.stepper.step(self.objective, number)
         if run.balance and report.accepted:
             self.stepper.state = self.objective.balance(self.stepper.state)
         self.rejected = 0 if report.accepted else self.rejected + 1
         error = None
         if self.evaluation is not None and (number % run.evaluate_every == 0 or number == run.max_steps):
+            before = clock(self.device)
             error = self.evaluation.relative_l2(self.stepper.state.theta)
-        seconds = time.perf_counter() - self.began
+            self.judging += clock(self.device) - before
+        seconds = clock(self.device) - self.began - self.judging
         self.reason = self._agree(self._stop(number, seconds, error, bool(interrupts)))
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.spectra.append((number, report.sigma.cpu()))
@@ -235,6 +245,7 @@ class _Loop:
             "sigma_1": None if sigma is None else float(sigma[0]),
             "sigma_k": None if sigma is None else float(sigma[-1]),
             "effective_dimension": report.effective_dimension,
+            "note": report.note or None,
         }
 
     def _info(self) -> dict[str, Any]:
@@ -247,6 +258,7 @@ class _Loop:
             "world_size": self.ranks.size,
             "device": str(self.device),
             "dtype": run.dtype,
+            "optimizer": type(run.optimizer).__name__,
             "seed": run.seed,
             "max_steps": run.max_steps,
             "max_seconds": run.max_seconds,
@@ -280,10 +292,22 @@ class _Loop:
             checkpoint.save(self.folder / "checkpoint", state)
 
 
+def clock(device: torch.device) -> float:
+    """Seconds, read once the device is done with what it was given: a GPU works on after a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def _peak_bytes(device: torch.device) -> int:
     """Most memory this process held: on its GPU, or resident on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the process that started this one held
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

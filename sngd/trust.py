@@ -1,13 +1,13 @@
 """Which step to take: damping search, chord corrections, rank adaptation, and the paper's line search.
 
-Pure functions of small arrays. What they need of the network comes in as `evaluate` (a trial step's true
-residual and loss), `predict` (A z on this rank) and `project` (Uᵀq over ranks).
+Pure functions: what they need of the network comes in as `evaluate` (a trial step's true residual and loss),
+what they need of the linear algebra as a `Model`, be its form sketched, kernel or exact.
 
 Letters
     #n       residual rows on this rank; k sketch rank
-    r, r⁺    (#n,) weighted residual at θ and at θ + Q z
-    q        (#n,) = r⁺ − r − A z, what the linear model missed
-    z        (k,) step in the sketched subspace
+    δ        (P,) step; z its coordinates in the form at hand: (k,) in a sketched subspace, else δ itself
+    r, r⁺    (#n,) weighted residual at θ and at θ + δ
+    q        (#n,) = r⁺ − r − J δ, what the linear model missed
     λ        damping
     ρ        actual over predicted reduction of the loss
 """
@@ -21,8 +21,6 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-
-from sngd.core import Core
 
 __all__ = ["Model", "Outcome", "Trial", "correct", "line_search", "next_rank", "search_damping"]
 
@@ -44,23 +42,41 @@ class Trial(Protocol):
 T = TypeVar("T", bound=Trial)
 
 
-@dataclass(frozen=True)
-class Model:
-    """The linear model of one step.
+class Model(Protocol):
+    """The linear model of one step, ‖J δ + r‖², in coordinates z that its form chooses."""
 
-    Args:
-        core: factorisation of A.
-        residual: r (#n,).
-        loss: ‖r‖² over all ranks.
-        predict: z (k,) → A z (#n,).
-        project: q (#n,) → Uᵀq (k,).
-    """
+    @property
+    def loss(self) -> float:
+        """‖r‖² over all ranks."""
+        ...
 
-    core: Core
-    residual: Tensor
-    loss: float
-    predict: Callable[[Tensor], Tensor]
-    project: Callable[[Tensor], Tensor]
+    @property
+    def largest(self) -> float:
+        """σ_1², the largest eigenvalue of the Gramian as far as the form sees it: the scale of dampings."""
+        ...
+
+    @property
+    def least_damping(self) -> float:
+        """λ below which rounding decides the solution; 0 where the condition number is not squared."""
+        ...
+
+    def solve(self, damping: float) -> Tensor:
+        """The z that minimises ‖J δ + r‖² + λ‖δ‖²."""
+        ...
+
+    def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
+        """The z⁺ that minimises ‖J δ⁺ + r + q‖² + λ‖δ⁺‖² with q = r⁺ − r − J δ.
+
+        Args:
+            damping: λ.
+            z: coordinates of δ.
+            residual: r⁺ (#n,), the true residual at θ + δ.
+        """
+        ...
+
+    def predicted_reduction(self, damping: float) -> float:
+        """p(λ) = ‖r‖² − ‖J δ(λ) + r‖²."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -96,10 +112,10 @@ def correct(
 ) -> tuple[T, int, int]:
     """Solve the damped problem at one λ and correct it for what the linear model missed.
 
-        z₀ = z(λ),   z_{j+1} = −V σ/(σ²+λ) (c + Uᵀ q_j),   q_j = r(θ + Q z_j) − r − A z_j
+        z₀ = z(λ),   z_{j+1} = argmin ‖J δ + r + q_j‖² + λ‖δ‖²,   q_j = r(θ + δ_j) − r − J δ_j
 
-    The factorisation is reused: a correction costs one residual evaluation and k numbers of
-    communication. This is the chord (Shamanskii) form of Levenberg–Marquardt inside the sketched
+    The factorisation is reused: a correction costs one residual evaluation and, in the sketched form, k
+    numbers of communication. This is the chord (Shamanskii) form of Levenberg–Marquardt inside the sketched
     subspace; one correction alone is the geodesic acceleration of Transtrum and Sethna 2012.
 
     Args:
@@ -111,14 +127,13 @@ def correct(
     Returns:
         The trial with the lowest loss, how many corrections it holds, evaluations spent.
     """
-    z = model.core.solve(damping)
+    z = model.solve(damping)
     trial = best = evaluate(z)
     used, spent, previous = 0, 1, math.inf
     for number in range(1, corrections + 1):
         if not math.isfinite(trial.loss):
             break
-        q = trial.residual - model.residual - model.predict(z)
-        corrected = model.core.solve(damping, model.core.c + model.project(q))
+        corrected = model.correct(damping, z, trial.residual)
         update = float(torch.linalg.vector_norm(corrected - z))
         if not update < _CONTRACTION * previous:
             break
@@ -156,11 +171,11 @@ def search_damping(
         The outcome; with no trial accepted, damping is the last λ times 1000.
     """
     spent, ratio = 0, -math.inf
-    candidate = damping / _LADDER
+    candidate = max(damping / _LADDER, model.least_damping)
     while candidate < damping * _CEILING:
         trial, used, cost = correct(model, candidate, evaluate, corrections)
         spent += cost
-        predicted = model.core.predicted_reduction(candidate)
+        predicted = model.predicted_reduction(candidate)
         ratio = (model.loss - trial.loss) / predicted if predicted > 0 else -math.inf
         if ratio >= acceptance:
             return Outcome(trial, candidate, ratio, used, spent)
@@ -168,24 +183,26 @@ def search_damping(
     return Outcome(None, damping * _CEILING, ratio, 0, spent)
 
 
-def line_search(model: Model, evaluate: Callable[[Tensor], T], *, cutoff: float, halvings: int) -> Outcome[T]:
-    """The published algorithm: pseudo-inverse step, then the best of the step lengths 2^{-j}.
+def line_search(
+    model: Model, direction: Tensor, evaluate: Callable[[Tensor], T], *, damping: float, halvings: int
+) -> Outcome[T]:
+    """The published step rule: the best of the step lengths 2^{-j} along a direction.
 
     Args:
         model: the linear model.
+        direction: full step z.
         evaluate: z → trial.
-        cutoff: singular values below cutoff · σ_1 are dropped.
+        damping: λ that the direction was solved with.
         halvings: j = 0 … halvings.
 
     Returns:
-        The trial of the lowest loss if that is below the present one; damping is 0.
+        The trial of the lowest loss if that is below the present one.
     """
-    direction = model.core.pseudo_solve(cutoff)
     trials = [evaluate(direction * 0.5**j) for j in range(halvings + 1)]
     best = min(trials, key=lambda trial: trial.loss)
-    predicted = model.core.predicted_reduction(0.0)
+    predicted = model.predicted_reduction(damping)
     ratio = (model.loss - best.loss) / predicted if predicted > 0 else -math.inf
-    return Outcome(best if best.loss < model.loss else None, 0.0, ratio, 0, len(trials))
+    return Outcome(best if best.loss < model.loss else None, damping, ratio, 0, len(trials))
 
 
 # A direction is worth its place in the sketch while σ² exceeds λ over this …

@@ -163,3 +163,8 @@ def train(collocation: Collocation, naive: Sequence[NaiveResidual], steps: int) 
                 break
             damping *= 10
     return theta
+
+
+def momentum_step(j: Array, r: Array, damping: float, pull: Array) -> Array:
+    """argmin_δ ‖Jδ + r‖² + λ‖δ − μφ‖² (P,), SPRING's step for pull = μφ."""
+    return pull + gauss_newton_step(j, r + j @ pull, damping)

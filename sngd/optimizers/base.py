@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sngd.objective import Objective, State
 
-__all__ = ["Report", "Stepper"]
+__all__ = ["Optimizer", "Report", "Stepper"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Report:
         evaluations: residual evaluations.
         sigma: (k,) singular values of the sketched Jacobian.
         effective_dimension: Σ σ²/(σ²+λ).
+        note: what a reader of the log must know of this step; empty for most.
     """
 
     accepted: bool
@@ -35,6 +36,7 @@ class Report:
     evaluations: int = 0
     sigma: Tensor | None = None
     effective_dimension: float | None = None
+    note: str = ""
 
 
 class Stepper(Protocol):
@@ -48,4 +50,19 @@ class Stepper(Protocol):
 
     def save(self) -> dict[str, Any]:
         """What `load` needs to go on, as numbers and tensors."""
+        ...
+
+
+class Optimizer(Protocol):
+    """Settings of an optimizer: a frozen dataclass whose fields the command line can replace."""
+
+    def start(self, objective: Objective, state: State, seed: int, rows: int) -> Stepper:
+        """A stepper at a state.
+
+        Args:
+            objective: what is minimised.
+            state: where to start.
+            seed: of whatever is random.
+            rows: N, residual rows over all ranks.
+        """
         ...

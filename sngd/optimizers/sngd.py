@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from sngd.checks import require, whole, within
 from sngd.core import factor
 from sngd.objective import Objective, State
-from sngd.optimizers.base import Report
+from sngd.optimizers.gauss_newton import GaussNewton, Globalization, LineSearch, Rule, TrustRegion
 from sngd.sketch import draw_test_matrix, range_finder
-from sngd.trust import Model, Outcome, line_search, next_rank, search_damping
+from sngd.trust import Outcome, next_rank
+
+if TYPE_CHECKING:
+    from sngd.collectives import Ranks
 
 __all__ = ["SNGD"]
 
@@ -53,7 +57,7 @@ class SNGD:
     max_rank: int | None = None
     adaptive_rank: bool = True
     stable_sketch: bool = True
-    globalization: Literal["trust_region", "line_search"] = "trust_region"
+    globalization: Globalization = "trust_region"
     corrections: int = 8
     acceptance: float = 0.075
     damping: float = 1e-3
@@ -61,12 +65,6 @@ class SNGD:
     halvings: int = 30
 
     def __post_init__(self) -> None:
-        def whole(x: Any, least: int) -> bool:
-            return isinstance(x, int) and not isinstance(x, bool) and x >= least
-
-        def within(x: Any, low: float, high: float) -> bool:
-            return isinstance(x, (int, float)) and low < x < high
-
         checks = [
             ("rank", whole(self.rank, 1), "a whole number ≥ 1"),
             (
@@ -87,11 +85,9 @@ class SNGD:
             ("cutoff", self.cutoff == 0 or within(self.cutoff, 0, 1), "in [0, 1)"),
             ("halvings", whole(self.halvings, 0), "a whole number ≥ 0"),
         ]
-        for name, good, wanted in checks:
-            if not good:
-                raise ValueError(f"optimizer.{name}={getattr(self, name)!r} must be {wanted}")
+        require(self, checks, "optimizer.")
 
-    def start(self, objective: Objective, state: State, seed: int, rows: int) -> SNGDStepper:
+    def start(self, objective: Objective, state: State, seed: int, rows: int) -> GaussNewton[SketchedModel]:
         """A stepper at a state.
 
         Args:
@@ -100,77 +96,87 @@ class SNGD:
             seed: of the test matrices.
             rows: N, residual rows over all ranks.
         """
-        return SNGDStepper(self, state, seed, rows)
+        rule: Rule
+        if self.globalization == "line_search":
+            rule = LineSearch(lambda model: model.core.pseudo_solve(self.cutoff), 0.0, self.halvings)
+        else:
+            rule = TrustRegion(self.damping, self.corrections, self.acceptance)
+        return GaussNewton(SketchedForm(self, state.theta.numel(), seed, rows), rule, state)
 
 
-class SNGDStepper:
-    """SNGD on the way: the state, the last damping and the next rank.
+class SketchedModel:
+    """The linear model inside the sketched subspace: z (k,), δ = Q z.
 
     Args:
-        config: its settings.
-        state: where it stands.
+        basis: Q (P, k).
+        product: A (#n, k) = J Q.
+        state: where it was made.
+        ranks: sums k numbers for every new right-hand side.
+    """
+
+    note = ""
+    least_damping = 0.0
+
+    def __init__(self, basis: Tensor, product: Tensor, state: State, ranks: Ranks) -> None:
+        self.basis, self.product, self.ranks = basis, product, ranks
+        self.residual, self.loss = state.residual, state.loss
+        self.core = factor(product, state.residual, ranks)
+
+    @property
+    def largest(self) -> float:
+        """σ_1² of A."""
+        return float(self.core.sigma[0]) ** 2
+
+    def solve(self, damping: float) -> Tensor:
+        """The damped solution z(λ), (k,)."""
+        return self.core.solve(damping)
+
+    def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
+        """−V σ/(σ²+λ) (c + Uᵀq), q = r⁺ − r − A z: one local product and k numbers summed."""
+        predicted = (self.product @ z.to(self.product.dtype)).to(residual.dtype)
+        missed = residual - self.residual - predicted
+        return self.core.solve(damping, self.core.c + self.core.project(self.product, missed, self.ranks))
+
+    def predicted_reduction(self, damping: float) -> float:
+        """p(λ)."""
+        return self.core.predicted_reduction(damping)
+
+    def displacement(self, z: Tensor) -> Tensor:
+        """Q z (P,)."""
+        return self.basis @ z.to(self.basis.dtype)
+
+
+class SketchedForm:
+    """Sketch and core of every step, and the rank of the next.
+
+    Args:
+        config: rank and its bounds.
+        parameters: P.
         seed: of the test matrices.
         rows: N over all ranks.
     """
 
-    def __init__(self, config: SNGD, state: State, seed: int, rows: int) -> None:
-        self.config, self.state, self.seed = config, state, seed
-        self.largest = min(config.max_rank or state.theta.numel(), state.theta.numel(), rows)
+    note = ""
+
+    def __init__(self, config: SNGD, parameters: int, seed: int, rows: int) -> None:
+        self.config, self.seed = config, seed
+        self.largest = min(config.max_rank or parameters, parameters, rows)
         self.rank = min(config.rank, self.largest)
-        self.damping: float | None = None
 
-    def step(self, objective: Objective, number: int) -> Report:
-        """One walk: rows → sketch → core → damping and corrections → θ."""
-        state, ranks, k = self.state, objective.ranks, self.rank
-        theta = state.theta
+    def linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
+        """Range finder, then A = J Q and its factorisation."""
+        theta, ranks = state.theta, objective.ranks
         jacobian = objective.jacobian(theta)
-        omega = draw_test_matrix(theta.numel(), k, self.seed, number, jacobian.dtype, theta.device)
+        omega = draw_test_matrix(theta.numel(), self.rank, self.seed, number, jacobian.dtype, theta.device)
         q = range_finder(jacobian, omega, ranks, stable=self.config.stable_sketch)
-        a = jacobian.matmul(q)
-        core = factor(a, state.residual, ranks)
-        model = Model(
-            core,
-            state.residual,
-            state.loss,
-            predict=lambda z: (a @ z.to(a.dtype)).to(state.residual.dtype),
-            project=lambda x: core.project(a, x, ranks),
-        )
+        return SketchedModel(q, jacobian.matmul(q), state, ranks)
 
-        def evaluate(z: Tensor) -> State:
-            return objective.evaluate(theta + (q @ z.to(q.dtype)).to(theta.dtype))
-
-        outcome = self._search(model, evaluate)
-        if outcome.trial is not None:
-            self.state = outcome.trial
-            if self.config.adaptive_rank and self.config.globalization == "trust_region":
-                self.rank = next_rank(core.sigma, outcome.damping, self.config.rank, self.largest)
-        return Report(
-            accepted=outcome.trial is not None,
-            damping=outcome.damping,
-            rank=k,
-            reduction_ratio=outcome.ratio,
-            corrections=outcome.corrections,
-            evaluations=outcome.evaluations,
-            sigma=core.sigma,
-            effective_dimension=core.effective_dimension(outcome.damping),
-        )
-
-    def _search(self, model: Model, evaluate: Any) -> Outcome[State]:
+    def learn(self, model: SketchedModel, outcome: Outcome[State]) -> None:
+        """Adapt the rank to the spectrum and the accepted damping."""
         config = self.config
-        if config.globalization == "line_search":
-            return line_search(model, evaluate, cutoff=config.cutoff, halvings=config.halvings)
-        if self.damping is None:
-            self.damping = config.damping * float(model.core.sigma[0]) ** 2
-        outcome: Outcome[State] = search_damping(
-            model,
-            self.damping,
-            evaluate,
-            corrections=config.corrections,
-            acceptance=config.acceptance,
-        )
-        self.damping = outcome.damping
-        return outcome
+        if outcome.trial is not None and config.adaptive_rank and config.globalization == "trust_region":
+            self.rank = next_rank(model.core.sigma, outcome.damping, config.rank, self.largest)
 
     def save(self) -> dict[str, Any]:
-        """Damping and rank."""
-        return {"damping": self.damping, "rank": self.rank}
+        """The next rank."""
+        return {"rank": self.rank}

@@ -6,6 +6,7 @@ import torch
 from sngd.collectives import LocalRanks
 from sngd.core import factor
 from sngd.domain import Box
+from sngd.gram import Layout, form_kernel
 from sngd.jacobian import FactoredJacobian
 from sngd.jet import d
 from sngd.networks import MLP
@@ -100,7 +101,7 @@ def test_the_count_sees_dense_matrices() -> None:
         jacobian.dense()
     assert seen.elements == n * p
     with largest_allocation() as seen:
-        jacobian.kernel()
+        form_kernel(jacobian, Layout(col.batches, LocalRanks(), jacobian.theta.device), LocalRanks())
     assert seen.elements == n * n
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sngd import MLP, SIREN, SNGD, Problem, RunConfig
+from sngd import LBFGS, MLP, SIREN, SNGD, SOAP, Adam, Problem, RunConfig, SSBroyden
 from sngd.config import describe, load_source, parse_overrides
 from sngd.problems import heat
 
@@ -14,6 +14,8 @@ PROBLEM = heat(10, 4, 4)
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 BAD_RUN = [
+    *[("warmup", value) for value in (None, "adam", SNGD(), Adam)],
+    *[("warmup_steps", value) for value in (-1, 0.5, None, True)],
     *[("seed", value) for value in (-1, 2**31, 1.5, "1", True, None)],
     *[("balance", value) for value in (1, "yes", None)],
     *[("resample_every", value) for value in (-1, 0.5, None, "1")],
@@ -28,7 +30,7 @@ BAD_RUN = [
     *[("checkpoint_seconds", value) for value in (0, -1.0, float("nan"), None)],
     *[("problem", value) for value in (None, "heat", heat)],
     *[("network", value) for value in (None, "mlp", MLP)],
-    *[("optimizer", value) for value in (None, "sngd", SNGD)],
+    *[("optimizer", value) for value in (None, "sgdn", SNGD)],
     *[("run_dir", value) for value in ("runs/a", 3)],
 ]
 BAD_SNGD = [
@@ -42,6 +44,26 @@ BAD_SNGD = [
     *[("damping", value) for value in (0, -1, float("inf"), float("nan"), "1")],
     *[("cutoff", value) for value in (-1e-3, 1, float("nan"), "small")],
     *[("halvings", value) for value in (-1, 0.5, None)],
+]
+BAD_RATE = [
+    *[("rate", value) for value in (0, -1e-3, float("inf"), float("nan"), "1")],
+    *[("schedule", value) for value in ("linear", None)],
+    *[("decay_steps", value) for value in (0, 1.5, None)],
+    *[("decay_factor", value) for value in (0, 1.1, float("nan"), None)],
+    *[("ramp_steps", value) for value in (-1, 0.5, None)],
+    *[("beta1", value) for value in (1, -0.1, float("nan"), None)],
+    *[("beta2", value) for value in (1, -0.1, float("nan"), None)],
+]
+BAD_RIVALS = [
+    *[(Adam, *bad) for bad in BAD_RATE],
+    *[(SOAP, *bad) for bad in BAD_RATE],
+    *[(Adam, "zero_stage", value) for value in (-1, 4, 1.5, True)],
+    *[(SOAP, "refresh", value) for value in (0, 2.5, None)],
+    *[(LBFGS, "history", value) for value in (0, 1.5, None)],
+    *[(SSBroyden, "variant", value) for value in ("dfp", None)],
+    *[(SSBroyden, "initial_scaling", value) for value in (1, None)],
+    *[(SSBroyden, "armijo", value) for value in (0, 1, float("nan"), None)],
+    *[(SSBroyden, "curvature", value) for value in (1e-4, 1, float("nan"), None)],
 ]
 
 
@@ -59,7 +81,16 @@ def test_a_bad_field_of_the_optimizer_is_named_with_its_value(field, value):
     assert str(caught.value).startswith(f"optimizer.{field}={value!r} must be ")
 
 
+@pytest.mark.parametrize(("kind", "field", "value"), BAD_RIVALS)
+def test_a_bad_field_of_a_rival_is_named_with_its_value(kind, field, value):
+    with pytest.raises(ValueError) as caught:
+        kind(**{field: value})
+    assert str(caught.value).startswith(f"optimizer.{field}={value!r} must be ")
+
+
 def test_every_field_has_a_bad_value_above():
+    for kind in (Adam, SOAP, LBFGS, SSBroyden):
+        assert {f.name for f in dataclasses.fields(kind)} == {f for k, f, _ in BAD_RIVALS if k is kind}
     assert {f.name for f in dataclasses.fields(RunConfig)} == {field for field, _ in BAD_RUN}
     assert {f.name for f in dataclasses.fields(SNGD)} == {field for field, _ in BAD_SNGD}
 
@@ -68,6 +99,14 @@ def test_a_target_needs_a_solution():
     unknown = Problem(PROBLEM.domain, PROBLEM.conditions, name="unknown")
     with pytest.raises(ValueError, match=r"target_error=0\.001 needs a known solution.*'unknown'"):
         RunConfig(unknown, target_error=1e-3)
+
+
+def test_a_warmup_needs_its_steps_and_leaves_some_to_the_optimizer():
+    with pytest.raises(ValueError, match=r"warmup=Adam\(rate=0\.1.* needs warmup_steps ≥ 1"):
+        RunConfig(PROBLEM, warmup=Adam(rate=0.1))
+    with pytest.raises(ValueError, match=r"warmup_steps=10 must be below max_steps=10"):
+        RunConfig(PROBLEM, warmup_steps=10, max_steps=10)
+    RunConfig(PROBLEM, warmup=Adam(rate=0.1), warmup_steps=9, max_steps=10)
 
 
 def test_good_extremes_are_taken():
@@ -106,6 +145,8 @@ def test_without_flags_nothing_changes():
         (["--dtype", "float32"], "dtype", "float32"),
         (["--run-dir", "a/b"], "run_dir", Path("a/b")),
         (["--resample-every=5"], "resample_every", 5),
+        (["--warmup-steps", "500"], "warmup_steps", 500),
+        (["--optimizer", "lbfgs"], "optimizer", LBFGS()),
     ],
 )
 def test_a_flag_replaces_a_field_and_no_other(flags, field, value):
@@ -118,6 +159,13 @@ def test_flags_reach_into_the_network_and_the_optimizer():
     assert run.network == MLP((32, 32), activation="sin")
     assert run.optimizer == SNGD(rank=128)
     assert run.seed == 7
+
+
+def test_flags_reach_into_the_warmup_and_another_optimizer():
+    run = _parse(
+        "--warmup-steps", "5", "--warmup.rate", "0.5", "--optimizer", "adam", "--optimizer.beta1", "0"
+    )
+    assert (run.warmup, run.warmup_steps, run.optimizer) == (Adam(rate=0.5), 5, Adam(beta1=0))
 
 
 def test_flags_keep_the_kind_of_network_of_the_file():
@@ -258,3 +306,12 @@ def test_a_description_is_json_and_complete():
     assert told["problem"]["fields"] == ["u"]
     assert [c["name"] for c in told["problem"]["conditions"]] == ["equation", "initial", "walls"]
     assert [c["points"] for c in told["problem"]["conditions"]] == [10, 4, 4]
+
+
+def test_an_optimizer_may_be_given_by_name():
+    run = RunConfig(PROBLEM, optimizer="sngd")
+    assert run.optimizer == SNGD()
+    assert _parse("--optimizer", "sngd", "--optimizer.rank", "7").optimizer == SNGD(rank=7)
+    with pytest.raises(ValueError) as caught:
+        _parse("--optimizer", "sgdn")
+    assert str(caught.value).startswith("optimizer='sgdn' must be one of sngd")

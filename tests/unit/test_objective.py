@@ -132,3 +132,29 @@ def test_replaced_points_keep_the_weights_and_the_scale():
     assert all(torch.equal(a, b) for a, b in zip(objective.collocation.points, others, strict=True))
     assert not torch.equal(state.residual, scale.residual)
     torch.testing.assert_close(state.residual / state.raw, objective.collocation.scale, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_gradient_is_that_of_the_loss(name):
+    case = CASES[name]()
+    objective = _objective(case)
+    objective.collocation.chunk = 5
+    theta = parameters(objective.collocation)
+    state, gradient = objective.gradient(theta)
+    leaf = theta.clone().requires_grad_()
+    (want,) = torch.autograd.grad(
+        reference.residual(objective.collocation, case.naive, leaf).square().sum(), leaf
+    )
+    assert reference.relative_error(gradient, want) < 1e-9
+    torch.testing.assert_close(state.residual, objective.evaluate(theta).residual, rtol=1e-12, atol=1e-13)
+    assert state.loss == pytest.approx(objective.evaluate(theta).loss, rel=1e-12)
+
+
+def test_the_gradient_is_summed_over_ranks():
+    case = heat()
+    theta = parameters(_objective(case).collocation)
+    _, alone = _objective(case).gradient(theta)
+    parts = on_ranks(3, lambda place: _objective(case, place).gradient(theta)[1])
+    for part in parts:
+        assert torch.equal(part, parts[0])
+        assert reference.relative_error(part, alone) < 1e-12

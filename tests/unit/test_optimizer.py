@@ -122,7 +122,7 @@ def test_line_search_tries_every_step_length_once():
     objective, stepper = _stepper(heat(), SNGD(rank=8, globalization="line_search", halvings=9))
     report = stepper.step(objective, 1)
     assert (report.evaluations, report.corrections, report.damping) == (10, 0, 0.0)
-    assert report.rank == stepper.rank == 8
+    assert report.rank == stepper.form.rank == 8
 
 
 # ---------------------------------------------------------------------------------------------

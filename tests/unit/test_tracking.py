@@ -31,6 +31,7 @@ INFO: dict[str, Any] = {
     "world_size": 2,
     "device": "cpu",
     "dtype": "torch.float64",
+    "optimizer": "SNGD",
     "max_steps": 1000,
     "max_seconds": 80.0,
     "target_error": 1e-8,
@@ -216,7 +217,7 @@ def test_a_log_says_what_runs_and_how_it_ended() -> None:
     lines = log([record(1, 2.0)])
     assert lines == [
         "burgers: Network(3-20-1, tanh, P=1,361)",
-        "10,240 points, 1,361 parameters, float64, 2 ranks on cpu",
+        "10,240 points, 1,361 parameters, float64, SNGD, 2 ranks on cpu",
         "step 1  2.0 s (1:18 left)  loss 5.00e-01  error 2.50e-01  λ 1.00e-03  rank 64",
         "burgers: max_seconds after 77 steps, 1:15",
         "relative L2 error 1.50e-08, loss 3.00e-15",

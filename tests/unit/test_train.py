@@ -2,18 +2,20 @@
 
 import os
 import signal
+import sys
 from itertools import pairwise
 from math import pi
 
 import pytest
 import torch
 
-from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, checkpoint, d
+from sngd import LBFGS, MLP, SNGD, Adam, Box, Condition, Problem, RunConfig, SSBroyden, checkpoint, d
 from sngd.collectives import LocalRanks
+from sngd.evaluate import Evaluation
 from sngd.objective import Objective
 from sngd.problems import burgers, heat
 from sngd.residual import NonFiniteResidualError
-from sngd.train import draw_points, train
+from sngd.train import clock, draw_points, train
 
 HISTORY_KEYS = {
     *("step", "seconds", "loss", "relative_l2", "damping", "rank", "reduction_ratio", "corrections"),
@@ -154,6 +156,45 @@ def test_a_run_ends_lower_than_it_began_whatever_is_switched_on():
 
 
 # ---------------------------------------------------------------------------------------------
+# Other optimizers, and a warm-up before one
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [Adam(rate=0.01), LBFGS(), SSBroyden()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("changes", [{}, {"resample_every": 3, "balance": True}], ids=str)
+def test_records_of_methods_without_a_sketch_leave_its_fields_empty(optimizer, changes):
+    run = _run(optimizer=optimizer, max_steps=25, **changes)
+    trained, hook = _train(run)
+    for record in hook.records:
+        assert record.keys() >= HISTORY_KEYS
+        sketch = ("damping", "rank", "reduction_ratio", "sigma_1", "sigma_k", "effective_dimension")
+        assert {record[key] for key in sketch} == {None}
+        assert sum(record["losses"].values()) == pytest.approx(record["loss"], rel=1e-12)
+        assert record["evaluations"] >= 1
+    assert trained.spectra == []
+    assert trained.result["loss"] < 0.8 * hook.records[0]["loss"]
+    assert _losses(run) == [record["loss"] for record in hook.records]
+
+
+def test_a_warmup_hands_its_state_to_the_optimizer():
+    warmup = Adam(rate=0.02)
+    _, alone = _train(_run(optimizer=warmup, max_steps=5))
+    _, hook = _train(_run(warmup=warmup, warmup_steps=5, max_steps=12))
+    assert [record["step"] for record in hook.records] == list(range(1, 13))
+    losses = [record["loss"] for record in hook.records]
+    assert losses[:5] == [record["loss"] for record in alone.records]
+    assert [record["rank"] is None for record in hook.records] == [True] * 5 + [False] * 7
+    assert losses[5] < losses[4]
+    assert losses[-1] < 0.01 * losses[4]
+
+
+def test_a_warmup_on_moving_points_and_weights():
+    changes = {"resample_every": 2, "balance": True, "warmup_steps": 4, "max_steps": 12}
+    _, hook = _train(_run(**changes))
+    assert hook.records[-1]["loss"] < 0.1 * hook.records[3]["loss"]
+
+
+# ---------------------------------------------------------------------------------------------
 # Points
 # ---------------------------------------------------------------------------------------------
 
@@ -226,18 +267,26 @@ def test_a_run_stops_where_no_step_lowers_the_loss():
     assert len({record["loss"] for record in hook.records}) == 1
 
 
+def test_a_run_of_adam_stops_where_the_loss_overflows():
+    trained, hook = _train(_run(optimizer=Adam(rate=1e300), max_steps=50))
+    assert trained.result["stop_reason"] == "stalled"
+    assert [record["accepted"] for record in hook.records] == [False] * 5
+    assert len({record["loss"] for record in hook.records}) == 1
+    assert trained.theta.isfinite().all()
+
+
 def test_rejected_steps_in_between_do_not_end_a_run(monkeypatch):
-    from sngd.optimizers.sngd import SNGDStepper
+    from sngd.optimizers.gauss_newton import TrustRegion
     from sngd.trust import Outcome
 
-    search, calls = SNGDStepper._search, []
+    search, calls = TrustRegion.search, []
 
-    def stubborn(stepper, model, evaluate):  # one step in three is taken
+    def stubborn(rule, model, evaluate):  # one step in three is taken
         calls.append(1)
-        outcome = search(stepper, model, evaluate)
+        outcome = search(rule, model, evaluate)
         return outcome if len(calls) % 3 == 0 else Outcome(None, outcome.damping, 0.0, 0, 1)
 
-    monkeypatch.setattr(SNGDStepper, "_search", stubborn)
+    monkeypatch.setattr(TrustRegion, "search", stubborn)
     trained, hook = _train(_run(max_steps=12))
     assert trained.result["stop_reason"] == "max_steps"
     assert [record["accepted"] for record in hook.records] == [False, False, True] * 4
@@ -330,3 +379,27 @@ def test_a_residual_that_turns_nan_on_points_drawn_anew_stops_the_run():
     )
     with pytest.raises(NonFiniteResidualError, match="condition 'root' has residual nan at x="):
         train(run, LocalRanks(), torch.device("cpu"))
+
+
+def test_comparisons_with_the_known_solution_are_no_training_time(monkeypatch):
+    now = [100.0]
+    compare = Evaluation.relative_l2
+
+    def slow(self, theta):
+        now[0] += 10.0
+        return compare(self, theta)
+
+    monkeypatch.setattr(sys.modules[train.__module__], "clock", lambda device: now[0])
+    monkeypatch.setattr(Evaluation, "relative_l2", slow)
+    trained, hook = _train(_run(max_seconds=5.0, max_steps=3))
+    assert [record["seconds"] for record in hook.records] == [0.0, 0.0, 0.0]
+    assert trained.result["stop_reason"] == "max_steps"
+
+
+def test_the_clock_waits_for_a_gpu(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    assert clock(torch.device("cpu")) > 0
+    assert waited == []
+    clock(torch.device("cuda", 0))
+    assert waited == [torch.device("cuda", 0)]

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from sngd.collectives import LocalRanks
-from sngd.core import factor
-from sngd.trust import Model, correct, line_search, next_rank, search_damping
+from sngd.objective import State
+from sngd.optimizers.sngd import SketchedModel
+from sngd.trust import correct, line_search, next_rank, search_damping
 
 ROWS, COLUMNS = 12, 5
 
@@ -30,15 +31,8 @@ class Bowl:
         draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
         self.a, self.r, self.b = draw(ROWS, COLUMNS), draw(ROWS), draw(ROWS)
         self.bend, self.poison, self.tried = bend, poison, []
-        ranks = LocalRanks()
-        core = factor(self.a, self.r, ranks)
-        self.model = Model(
-            core,
-            self.r,
-            float(self.r.square().sum()),
-            predict=lambda z: self.a @ z,
-            project=lambda q: core.project(self.a, q, ranks),
-        )
+        state = State(torch.zeros(0), self.r, self.r, self.r, float(self.r.square().sum()))
+        self.model = SketchedModel(torch.eye(COLUMNS, dtype=torch.float64), self.a, state, LocalRanks())
 
     def evaluate(self, z: Tensor) -> Trial:
         self.tried.append(z)
@@ -227,9 +221,14 @@ def test_rank_never_falls_below_the_first():
 # ---------------------------------------------------------------------------------------------
 
 
+def _search_line(bowl, cutoff, halvings):
+    direction = bowl.model.core.pseudo_solve(cutoff)
+    return line_search(bowl.model, direction, bowl.evaluate, damping=0.0, halvings=halvings)
+
+
 def test_line_search_takes_the_best_power_of_one_half():
     bowl = Bowl(bend=1.0)
-    outcome = line_search(bowl.model, bowl.evaluate, cutoff=1e-10, halvings=10)
+    outcome = _search_line(bowl, cutoff=1e-10, halvings=10)
     direction = -torch.linalg.pinv(bowl.a) @ bowl.r
     losses = [bowl.evaluate(direction * 0.5**j).loss for j in range(11)]
     best = min(range(11), key=losses.__getitem__)
@@ -243,12 +242,12 @@ def test_line_search_drops_small_singular_values():
     bowl = Bowl()
     sigma = bowl.model.core.sigma
     cutoff = float((sigma[2] + sigma[3]) / 2 / sigma[0])
-    outcome = line_search(bowl.model, bowl.evaluate, cutoff=cutoff, halvings=0)
+    outcome = _search_line(bowl, cutoff=cutoff, halvings=0)
     torch.testing.assert_close(outcome.trial.z, -torch.linalg.pinv(bowl.a, rtol=cutoff) @ bowl.r)
 
 
 def test_line_search_keeps_parameters_where_nothing_is_better():
     bowl = Bowl(poison=lambda z: True)
-    outcome = line_search(bowl.model, bowl.evaluate, cutoff=1e-10, halvings=3)
+    outcome = _search_line(bowl, cutoff=1e-10, halvings=3)
     assert outcome.trial is None
     assert outcome.evaluations == 4

@@ -1,0 +1,39 @@
+"""What a number in a config may be, and how it is said when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["positive", "require", "whole", "within"]
+
+
+def whole(x: Any, least: int) -> bool:
+    """A whole number ≥ least; True and False are none."""
+    return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+
+def within(x: Any, low: float, high: float) -> bool:
+    """A number strictly between low and high, so never NaN; True and False are none."""
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and low < x < high
+
+
+def positive(x: Any) -> bool:
+    """A number > 0, infinity included."""
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and x > 0
+
+
+def require(config: Any, checks: Sequence[tuple[str, bool, str]], prefix: str = "") -> None:
+    """Refuse a config at the first field that is out of range.
+
+    Args:
+        config: holds the fields.
+        checks: (field, whether it is good, what it must be).
+        prefix: stands before the field's name, "optimizer." for one.
+
+    Raises:
+        ValueError: names field, value and what would be right.
+    """
+    for name, good, wanted in checks:
+        if not good:
+            raise ValueError(f"{prefix}{name}={getattr(config, name)!r} must be {wanted}")

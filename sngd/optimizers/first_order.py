@@ -1,0 +1,355 @@
+"""First-order optimizers: torch's Adam and L-BFGS, and SOAP, on the flat parameter vector.
+
+The gradient is summed over ranks and equal on all of them bit for bit, so every rank takes the same step.
+
+Letters
+    P        parameters, one flat vector θ
+    g        (P,) gradient of the loss
+    η_k      rate of update k = 0, 1, …
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sngd.checks import require, whole, within
+from sngd.objective import Objective, State
+from sngd.optimizers.base import Report, Stepper
+from sngd.optimizers.zero import ZeroStepper
+
+__all__ = ["LBFGS", "SOAP", "Adam"]
+
+# torch.optim.LBFGS forgets a pair (s, y) unless y·s > 1e-10, whatever the size of the loss. The loss it is
+# shown is larger by this factor, a power of two, so that the threshold lies below rounding: nothing else in
+# the method depends on the loss's scale.
+_LBFGS_SCALE = 2.0**80
+# Most gradients of one line search, as torch has it.
+_LINE_SEARCH = 25
+# What stands for a loss that is not finite, in units of the loss at the start of the line search.
+_WALL = 1e3
+
+
+@dataclass(frozen=True)
+class _FirstOrder:
+    """What Adam and SOAP share: rate η_k = η · ramp(k) · decay(k) and the decays of the moments.
+
+    ramp(k) = min(1, (k+1)/ramp_steps); decay(k), with K decay_steps and f decay_factor, is 1 (constant),
+    f^{k/K} (exponential), or f + (1−f)(1 + cos π min(k/K, 1))/2 (cosine).
+    """
+
+    rate: float = 1e-3
+    schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    decay_steps: int = 2000
+    decay_factor: float = 0.9
+    ramp_steps: int = 0
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        require(self, self._checks(), "optimizer.")
+
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        return [
+            ("rate", within(self.rate, 0, math.inf), "finite and > 0"),
+            (
+                "schedule",
+                self.schedule in ("constant", "cosine", "exponential"),
+                '"constant", "cosine" or "exponential"',
+            ),
+            ("decay_steps", whole(self.decay_steps, 1), "a whole number ≥ 1"),
+            ("decay_factor", self.decay_factor == 1 or within(self.decay_factor, 0, 1), "in (0, 1]"),
+            ("ramp_steps", whole(self.ramp_steps, 0), "a whole number ≥ 0"),
+            ("beta1", self.beta1 == 0 or within(self.beta1, 0, 1), "in [0, 1)"),
+            ("beta2", self.beta2 == 0 or within(self.beta2, 0, 1), "in [0, 1)"),
+        ]
+
+    def rate_at(self, update: int) -> float:
+        """η_k of update k = 0, 1, …; see the class."""
+        share, factor = update / self.decay_steps, self.decay_factor
+        ramp = min(1.0, (update + 1) / self.ramp_steps) if self.ramp_steps else 1.0
+        if self.schedule == "exponential":
+            decay = factor**share
+        elif self.schedule == "cosine":
+            decay = factor + (1 - factor) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+        else:
+            decay = 1.0
+        return self.rate * ramp * decay
+
+
+@dataclass(frozen=True)
+class Adam(_FirstOrder):
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980) on the whole gradient: torch.optim.Adam.
+
+    Args:
+        rate: η, the length of a step per parameter.
+        schedule: how the rate falls: not at all, along a cosine, or exponentially.
+        decay_steps: exponential: the rate falls by decay_factor over every so many steps; cosine: it falls
+            to decay_factor · rate over so many steps and stays there.
+        decay_factor: see decay_steps; in (0, 1].
+        ramp_steps: the rate rises linearly over the first so many steps; 0 starts at once.
+        beta1: decay of the gradient's mean per step, in [0, 1).
+        beta2: decay of the squared gradient's mean per step, in [0, 1).
+        zero_stage: split over ranks by DeepSpeed's ZeRO: 1 the moments, 2 the gradient too, 3 the parameters
+            too, 0 nothing; float32 only. None does without DeepSpeed.
+
+    Raises:
+        ValueError: a field is out of range, named with its value.
+    """
+
+    zero_stage: Literal[0, 1, 2, 3] | None = None
+
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        known = self.zero_stage is None or (whole(self.zero_stage, 0) and self.zero_stage <= 3)
+        return [*super()._checks(), ("zero_stage", known, "0, 1, 2, 3 or None")]
+
+    def start(self, objective: Objective, state: State, seed: int, rows: int) -> Stepper:
+        """A stepper at a state; seed and rows play no part.
+
+        Raises:
+            ValueError: zero_stage is given, and θ is not float32 or DeepSpeed is not installed.
+        """
+        betas = (self.beta1, self.beta2)
+        if self.zero_stage is not None:
+            return ZeroStepper(self.zero_stage, self.rate_at, betas, objective, state)
+
+        def build(parameters: list[Tensor]) -> torch.optim.Optimizer:
+            return torch.optim.Adam(parameters, lr=self.rate, betas=betas)
+
+        return FirstOrderStepper(self, state, lambda theta: [theta], build)
+
+
+@dataclass(frozen=True)
+class SOAP(_FirstOrder):
+    """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv 2409.11321).
+
+    The implementation is that of the package pytorch-optimizer, one matrix per layer; the defaults are those
+    of Wang, Bhartari, Li and Perdikaris 2025 (arXiv 2502.00604) for physics-informed networks. Its first
+    eigenbases are those of singular matrices, in whose null spaces rounding chooses: all ranks take the same
+    steps, but another number of ranks takes others.
+
+    Args:
+        rate: η, the length of a step per parameter.
+        schedule: how the rate falls: not at all, along a cosine, or exponentially.
+        decay_steps: exponential: the rate falls by decay_factor over every so many steps; cosine: it falls
+            to decay_factor · rate over so many steps and stays there.
+        decay_factor: see decay_steps; in (0, 1].
+        ramp_steps: the rate rises linearly over the first so many steps; 0 starts at once.
+        beta1: decay of the gradient's mean per step, in [0, 1).
+        beta2: decay of the squared gradient's mean and of the preconditioner per step, in [0, 1).
+        refresh: steps between two updates of the eigenbases.
+
+    Raises:
+        ValueError: a field is out of range, named with its value.
+    """
+
+    beta1: float = 0.99
+    refresh: int = 2
+
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        return [*super()._checks(), ("refresh", whole(self.refresh, 1), "a whole number ≥ 1")]
+
+    def start(self, objective: Objective, state: State, seed: int, rows: int) -> Stepper:
+        """A stepper at a state; seed and rows play no part.
+
+        Raises:
+            ValueError: the package pytorch-optimizer is not installed.
+        """
+        if importlib.util.find_spec("pytorch_optimizer") is None:
+            raise ValueError(
+                "optimizer SOAP needs the package pytorch-optimizer, which is not installed: "
+                "pip install 'sngd[soap]'"
+            )
+        from pytorch_optimizer import SOAP as PackagedSOAP
+
+        def split(theta: Tensor) -> list[Tensor]:
+            weights, biases = objective.collocation.network.split(theta)
+            return [*weights, *biases]
+
+        def build(parameters: list[Tensor]) -> torch.optim.Optimizer:
+            return PackagedSOAP(
+                parameters,
+                lr=self.rate,
+                betas=(self.beta1, self.beta2),
+                weight_decay=0.0,
+                precondition_frequency=self.refresh,
+            )
+
+        return FirstOrderStepper(self, state, split, build)
+
+
+class FirstOrderStepper:
+    """A torch optimizer on the way: one gradient per step, at the θ that the step ends at.
+
+    The gradient that comes with a state's loss moves θ in the next step, so nothing is evaluated twice and
+    every set of points serves for one update. The first step needs one gradient more.
+
+    Args:
+        config: gives the rate of every update.
+        state: where it stands.
+        split: views of the flat vector, the parameters as the optimizer wants them.
+        build: the torch optimizer of those.
+    """
+
+    def __init__(
+        self,
+        config: _FirstOrder,
+        state: State,
+        split: Callable[[Tensor], list[Tensor]],
+        build: Callable[[list[Tensor]], torch.optim.Optimizer],
+    ) -> None:
+        self.config, self.state, self.updates = config, state, 0
+        self._theta, self._gradient = state.theta.clone(), torch.zeros_like(state.theta)
+        self._known: Tensor | None = None  # the θ that _gradient was taken at
+        parameters = split(self._theta)
+        for parameter, gradient in zip(parameters, split(self._gradient), strict=True):
+            parameter.grad = gradient
+        self.optimizer = build(parameters)
+
+    def step(self, objective: Objective, number: int) -> Report:
+        """Move θ along the last gradient and take the next one; refused where it is not finite."""
+        evaluations = 0
+        if self._known is not self.state.theta:
+            self._take(*objective.gradient(self.state.theta))
+            evaluations += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate_at(self.updates)
+        self.optimizer.step()
+        self.updates += 1
+        if torch.equal(self._theta, self.state.theta):  # SOAP's first call makes its eigenbases
+            return Report(accepted=False, evaluations=evaluations)
+        state, gradient = objective.gradient(self._theta.clone())
+        evaluations += 1
+        if not (math.isfinite(state.loss) and bool(torch.isfinite(gradient).all())):
+            self._theta.copy_(self.state.theta)
+            return Report(False, evaluations=evaluations, note="refused: the loss would not be finite")
+        self._take(state, gradient)
+        return Report(accepted=True, evaluations=evaluations)
+
+    def _take(self, state: State, gradient: Tensor) -> None:
+        self.state, self._known = state, state.theta
+        self._theta.copy_(state.theta)
+        self._gradient.copy_(gradient)
+
+    def save(self) -> dict[str, Any]:
+        """Updates so far and the torch optimizer's own state."""
+        return {"updates": self.updates, "optimizer": self.optimizer.state_dict()}
+
+
+# ---------------------------------------------------------------------------------------------
+# L-BFGS
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS with a strong Wolfe line search: torch.optim.LBFGS, one iteration per step.
+
+    Source: Liu and Nocedal, Mathematical Programming 45 (1989); Nocedal and Wright, Numerical Optimization,
+    algorithms 7.5 and 3.5.
+
+    Args:
+        history: pairs (s, y) that are kept; 2 · history · P numbers in float64.
+
+    Raises:
+        ValueError: a field is out of range, named with its value.
+    """
+
+    history: int = 100
+
+    def __post_init__(self) -> None:
+        require(self, [("history", whole(self.history, 1), "a whole number ≥ 1")], "optimizer.")
+
+    def start(self, objective: Objective, state: State, seed: int, rows: int) -> LBFGSStepper:
+        """A stepper at a state; seed and rows play no part."""
+        return LBFGSStepper(self, state)
+
+
+class LBFGSStepper:
+    """L-BFGS on the way, in float64 whatever the dtype of θ.
+
+    Args:
+        config: its settings.
+        state: where it stands.
+    """
+
+    def __init__(self, config: LBFGS, state: State) -> None:
+        self.config, self.state = config, state
+        self._theta = state.theta.double().clone()
+        self._gradient: Tensor | None = None
+        self._known: State | None = None  # the state that _gradient belongs to
+        self.optimizer = self._build()
+
+    def _build(self) -> torch.optim.LBFGS:
+        # tolerances are for a loop of many iterations; here every call is one, and the run says when to stop
+        return torch.optim.LBFGS(
+            [self._theta],
+            max_iter=1,
+            max_eval=1 + _LINE_SEARCH,
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+            history_size=self.config.history,
+            line_search_fn="strong_wolfe",
+        )
+
+    def step(self, objective: Objective, number: int) -> Report:
+        """One iteration: direction and line search; the history is dropped where no lower loss is found."""
+        evaluations = 0
+        if self._known is not self.state:
+            self._renew(*objective.gradient(self.state.theta))
+            evaluations = 1
+        assert self._gradient is not None
+        start, trials = self.state, [(self.state, self._gradient)]
+
+        def closure() -> float:
+            state, gradient = self._at(objective, trials)
+            if math.isfinite(state.loss) and bool(torch.isfinite(gradient).all()):
+                self._theta.grad = gradient * _LBFGS_SCALE
+                return state.loss * _LBFGS_SCALE
+            self._theta.grad = torch.zeros_like(gradient)  # a flat wall: torch makes NaN of inf
+            return _WALL * start.loss * _LBFGS_SCALE
+
+        self.optimizer.step(closure)
+        state, gradient = self._at(objective, trials)
+        evaluations += len(trials) - 1
+        if not state.loss < start.loss:
+            self._theta.copy_(start.theta)
+            self.optimizer = self._build()
+            return Report(accepted=False, evaluations=evaluations, note="no lower loss: history dropped")
+        self.state, self._gradient, self._known = state, gradient, state
+        return Report(accepted=True, evaluations=evaluations)
+
+    def _at(self, objective: Objective, trials: list[tuple[State, Tensor]]) -> tuple[State, Tensor]:
+        """State and gradient at the optimizer's θ, looked up among those of this step first."""
+        theta = self._theta.to(self.state.theta.dtype, copy=True)
+        for state, gradient in reversed(trials):
+            if torch.equal(state.theta, theta):
+                return state, gradient
+        state, gradient = objective.gradient(theta)
+        trials.append((state, gradient.double()))
+        return trials[-1]
+
+    def _renew(self, state: State, gradient: Tensor) -> None:
+        """Go on from a state whose points or weights have changed, or from another θ.
+
+        torch forms y as the new gradient less the one it remembers. The remembered one is shifted by what the
+        change alone does to the gradient, so that y stays a difference of gradients of one and the same loss.
+        """
+        gradient = gradient.double()
+        entry = self.optimizer.state[self._theta]
+        if self._gradient is not None and "prev_flat_grad" in entry:
+            entry["prev_flat_grad"] += (gradient - self._gradient) * _LBFGS_SCALE
+        if not torch.equal(self._theta.to(state.theta.dtype), state.theta):
+            self._theta.copy_(state.theta)
+            self.optimizer = self._build()
+        self.state, self._gradient, self._known = state, gradient, state
+
+    def save(self) -> dict[str, Any]:
+        """The torch optimizer's own state: history, last direction and gradient."""
+        return {"optimizer": self.optimizer.state_dict()}

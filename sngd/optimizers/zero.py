@@ -1,0 +1,213 @@
+"""Adam with gradients, moments and parameters split over ranks: DeepSpeed's ZeRO, stages 0 to 3.
+
+Source: Rajbhandari, Rasley, Ruwase and He 2020 (arXiv 1910.02054). DeepSpeed owns parameters as modules and
+needs a loss that autograd can differentiate once: the network is written here as a module that carries Taylor
+channels, so that no derivative of the field is taken by autograd.
+
+Letters
+    C, n     Taylor channels and points of a batch
+    P        parameters, one flat vector θ; R ranks
+    s, r     row scale and residual, L = Σ (s r)² over all rows of all ranks
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from sngd.objective import Objective, State
+from sngd.optimizers.base import Report
+from sngd.taylor import TaylorRules
+
+if TYPE_CHECKING:
+    from sngd.networks import Network
+
+__all__ = ["TaylorNetwork", "ZeroStepper"]
+
+
+class _Pointwise(torch.autograd.Function):
+    """f∘z on Taylor channels (C, n, w), with the hand-written pullback of `TaylorRules`."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, rules: TaylorRules, derivatives: Callable[..., list[Tensor]]) -> Tensor:
+        """Channels of f∘z."""
+        f = derivatives(z[0], rules.order + 1)
+        ctx.rules = rules
+        ctx.save_for_backward(z, *f)
+        return rules.forward(z, f)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, h_bar: Tensor) -> tuple[Tensor, None, None]:
+        """The cotangent of z; the axis of residual components has length 1 here."""
+        z, *f = ctx.saved_tensors
+        return ctx.rules.backward(z, f, h_bar.unsqueeze(2)).squeeze(2), None, None
+
+
+class _Layer(nn.Module):
+    """z = h Wᵀ on every channel, with the bias on the value channel."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(C, n, in) → (C, n, out)."""
+        z = nn.functional.linear(h, self.weight)
+        return torch.cat([z[:1] + self.bias, z[1:]])
+
+
+class TaylorNetwork(nn.Module):
+    """A `Network` as a module: it owns its parameters, and autograd can differentiate its outputs once.
+
+    Args:
+        network: shapes and activation.
+        theta: (P,) initial parameters.
+    """
+
+    def __init__(self, network: Network, theta: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = nn.ModuleList(
+            _Layer(weight, bias) for weight, bias in zip(*network.split(theta.detach()), strict=True)
+        )
+
+    def forward(self, inputs: Sequence[tuple[Tensor, TaylorRules]]) -> list[Tensor]:
+        """Output channels (C, n, fields) of every batch of embedded points (C, n, in)."""
+        outputs = []
+        for h, rules in inputs:
+            for number, layer in enumerate(self.layers):
+                if number:
+                    h = _Pointwise.apply(h, rules, self.network.activation_derivatives)
+                h = layer(h)
+            outputs.append(h)
+        return outputs
+
+    def flat(self) -> Tensor:
+        """θ = [W_1 … W_L, b_1 … b_L] (P,), a copy; parameters must be present on this rank."""
+        layers: Any = list(self.layers)
+        parts = [layer.weight.flatten() for layer in layers] + [layer.bias for layer in layers]
+        return torch.cat([part.detach() for part in parts])
+
+
+class ZeroStepper:
+    """Adam under DeepSpeed: as `FirstOrderStepper`, one gradient per step, kept by DeepSpeed until the next.
+
+    All of a rank's points go through the network at once, whatever the memory plan says. What DeepSpeed sends
+    is not among the bytes that the ranks count.
+
+    Args:
+        stage: 0 splits nothing, 1 the moments, 2 the gradient too, 3 the parameters too.
+        rate_at: rate of update 0, 1, ….
+        betas: decays of the moments.
+        objective: gives the network and the ranks.
+        state: where it stands.
+
+    Raises:
+        ValueError: θ is not float32, or DeepSpeed is not installed.
+    """
+
+    def __init__(
+        self,
+        stage: int,
+        rate_at: Callable[[int], float],
+        betas: tuple[float, float],
+        objective: Objective,
+        state: State,
+    ) -> None:
+        if state.theta.dtype != torch.float32:
+            dtype = str(state.theta.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"optimizer.zero_stage={stage} needs dtype='float32', got {dtype!r}: ZeRO would hold float32 "
+                "copies of the parameters without a word"
+            )
+        self.state, self.rate_at, self.updates = state, rate_at, 0
+        self._deepspeed = _deepspeed(objective, state.theta.device)
+        self.module = TaylorNetwork(objective.collocation.network, state.theta)
+        optimizer = torch.optim.Adam(self.module.parameters(), lr=rate_at(0), betas=betas)
+        settings = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_clipping": 0.0,  # 1.0 by default
+            "zero_optimization": {"stage": stage},
+            "zero_force_ds_cpu_optimizer": False,
+            "steps_per_print": 10**9,
+        }
+        self.engine, *_ = self._deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings)
+        self._pending = self._lost = False
+
+    def step(self, objective: Objective, number: int) -> Report:
+        """Update θ with the last gradient and take the next one."""
+        if self._lost:
+            return Report(accepted=False, note="refused: the loss would not be finite")
+        evaluations = 0
+        if not self._pending:
+            self._backward(objective)
+            evaluations = 1
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = self.rate_at(self.updates)
+        self.engine.step()
+        self.updates += 1
+        state = self._backward(objective)
+        evaluations += 1
+        if not math.isfinite(state.loss):
+            self._lost = True  # what the ranks held before this update is gone; the state still has it
+            return Report(False, evaluations=evaluations, note="refused: the loss would not be finite")
+        self.state = state
+        return Report(accepted=True, evaluations=evaluations)
+
+    def _backward(self, objective: Objective) -> State:
+        """State at the ranks' θ; the gradient stays with DeepSpeed, which averages it over the ranks."""
+        collocation = objective.collocation
+        batches = collocation.batches
+        inputs = [(collocation.embed(batch, 0, len(batch.points)), batch.rules) for batch in batches]
+        outputs = self.engine(inputs)
+        parts = [
+            collocation.apply(batch, z, 0).flatten() if len(batch.points) else z.flatten()
+            for batch, z in zip(batches, outputs, strict=True)
+        ]
+        raw = torch.cat(parts)
+        self.engine.backward((objective.scale * raw).square().sum() * objective.ranks.size)
+        self._pending = True
+        return objective.state(self._theta(), raw.detach())
+
+    def _theta(self) -> Tensor:
+        with self._deepspeed.zero.GatheredParameters(list(self.module.parameters())):
+            return self.module.flat()
+
+    def save(self) -> dict[str, Any]:
+        """Updates so far; the moments stay where they are, on their ranks."""
+        return {"updates": self.updates}
+
+
+def _deepspeed(objective: Objective, device: torch.device) -> Any:
+    """DeepSpeed on the ranks' process group.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ValueError(
+            "optimizer.zero_stage needs DeepSpeed, which is not installed: pip install 'sngd[deepspeed]'"
+        )
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    os.environ.setdefault("LOCAL_RANK", "0")
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # its calls to torch.distributed go by names that newer versions of torch replace, once a step and layer
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
+    # a kernel for shared memory on CPUs: compiled for over a minute at the first start, and not needed
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    objective.ranks.open_group(device)
+    deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
+    return deepspeed

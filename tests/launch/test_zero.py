@@ -1,0 +1,111 @@
+"""Adam under DeepSpeed's ZeRO against Adam without, in float32; DeepSpeed takes seconds to load."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+
+from sngd import MLP, SNGD, Adam, RunConfig
+from sngd.collectives import LocalRanks
+from sngd.problems import heat
+from sngd.train import train
+from tests.ranks.harness import run_ranks
+
+pytestmark = [
+    pytest.mark.launch,
+    pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed"),
+]
+
+STAGES = (0, 1, 2, 3)
+STEPS = 25
+
+
+class _Collect:
+    def __init__(self):
+        self.records = []
+
+    def start(self, info):
+        pass
+
+    def step(self, record):
+        self.records.append(record)
+
+    def end(self, result):
+        pass
+
+
+def _run(**changes) -> RunConfig:
+    fields = {
+        "problem": heat(101, 13, 18),
+        "network": MLP((10, 10)),
+        "optimizer": Adam(rate=0.01, schedule="exponential", decay_steps=20, decay_factor=0.5, ramp_steps=5),
+        "max_steps": STEPS,
+        "evaluate_points": 100,
+        "dtype": "float32",
+        "device": "cpu",
+    }
+    return RunConfig(**{**fields, **changes})
+
+
+def _zero(stage, **changes) -> RunConfig:
+    plain = _run().optimizer
+    fields = {name: getattr(plain, name) for name in ("rate", "schedule", "decay_steps", "decay_factor")}
+    return _run(optimizer=Adam(**fields, ramp_steps=plain.ramp_steps, zero_stage=stage), **changes)
+
+
+def _follow(ranks, runs):
+    """Records and parameters of several runs, one after the other: DeepSpeed is loaded once."""
+    result = []
+    for run in runs:
+        hook = _Collect()
+        trained = train(run, ranks, torch.device("cpu"), hooks=[hook])
+        result.append((hook.records, trained.theta, trained.result))
+    return result
+
+
+def _losses(followed):
+    return [record["loss"] for record in followed[0]]
+
+
+def test_every_stage_gives_the_losses_of_adam_on_two_ranks():
+    moving = {"resample_every": 2, "balance": True}
+    plain, moved = _follow(LocalRanks(), [_run(), _run(**moving)])
+    assert _losses(plain)[-1] < 0.5 * _losses(plain)[0]
+    runs = [*(_zero(stage) for stage in STAGES), *(_zero(stage, **moving) for stage in (2, 3))]
+    first, second = run_ranks(2, _follow, runs)
+    for number, want in enumerate([plain] * len(STAGES) + [moved] * 2):
+        np.testing.assert_allclose(_losses(first[number]), _losses(want), rtol=1e-4)
+        np.testing.assert_allclose(first[number][1], want[1], atol=1e-4)
+        assert torch.equal(first[number][1], second[number][1])
+        assert [r["evaluations"] for r in first[number][0]] == [2] + [1] * (STEPS - 1)
+
+
+def test_ranks_without_points_join_in():
+    run = RunConfig(heat(2, 1, 2), MLP((5,)), Adam(rate=0.01, zero_stage=3), dtype="float32", max_steps=4)
+    plain = RunConfig(heat(2, 1, 2), MLP((5,)), Adam(rate=0.01), dtype="float32", max_steps=4)
+    want = _losses(_follow(LocalRanks(), [plain])[0])
+    np.testing.assert_allclose(_losses(run_ranks(3, _follow, [run])[0][0]), want, rtol=1e-4)
+
+
+def test_one_process_alone_a_warmup_and_a_loss_that_overflows():
+    """In a process of its own, so that the group that is opened does not stay in this one."""
+    runs = [
+        _zero(1),
+        _run(optimizer=SNGD(rank=24), warmup=_zero(2).optimizer, warmup_steps=5, max_steps=10),
+        _run(optimizer=Adam(rate=1e30, zero_stage=2)),
+    ]
+    alone, warm, lost = run_ranks(1, _follow_alone, runs)[0]
+    np.testing.assert_allclose(_losses(alone), _losses(_follow(LocalRanks(), [_run()])[0]), rtol=1e-4)
+    assert _losses(warm)[-1] < 0.1 * _losses(warm)[4]
+    assert lost[2]["stop_reason"] == "stalled"
+    assert lost[1].isfinite().all()
+
+
+def _follow_alone(ranks, runs):
+    ranks.close()
+    alone = LocalRanks()
+    try:
+        return _follow(alone, runs)
+    finally:
+        alone.close()

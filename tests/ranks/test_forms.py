@@ -1,0 +1,83 @@
+"""Kernel and exact form on R ranks: the same dynamics as each other and as on one rank."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from sngd import ENGD, ENGDW, MLP, SPRING, RunConfig
+from sngd.collectives import LocalRanks
+from sngd.problems import burgers, heat
+from sngd.train import train
+from tests.ranks.harness import run_ranks
+
+STEPS = 20
+SMALL = {"max_steps": STEPS, "evaluate_points": 100, "device": "cpu", "memory_gb": 0.5}
+# A solve amplifies rounding by σ_1²/λ; with this λ twenty steps keep ten digits.
+FIXED = {"fixed_damping": 3e-3}
+
+
+def _runs() -> dict[str, RunConfig]:
+    small_heat, small_burgers = heat(101, 13, 18), burgers(0.05, 121, 31)
+    return {
+        "exact": RunConfig(small_heat, MLP((10, 10)), ENGD(**FIXED), **SMALL),
+        "kernel": RunConfig(small_heat, MLP((10, 10)), ENGDW(**FIXED), **SMALL),
+        "exact-trust": RunConfig(small_burgers, MLP((8, 8)), ENGD(globalization="trust_region"), **SMALL),
+        "kernel-trust": RunConfig(small_burgers, MLP((8, 8)), ENGDW("trust_region"), **SMALL),
+        "spring": RunConfig(small_heat, MLP((10, 10)), SPRING(momentum=0.5, **FIXED), **SMALL),
+        "spring-fixed": RunConfig(
+            small_burgers, MLP((8, 8)), SPRING("fixed_rate", **FIXED), resample_every=1, **SMALL
+        ),
+        "few": RunConfig(heat(60, 3, 2), MLP((8, 8)), ENGDW(**FIXED), **SMALL),
+    }
+
+
+class _Collect:
+    def __init__(self):
+        self.records = []
+
+    def start(self, info):
+        pass
+
+    def step(self, record):
+        self.records.append(record)
+
+    def end(self, result):
+        pass
+
+
+def _follow(ranks, name):
+    hook = _Collect()
+    trained = train(_runs()[name], ranks, torch.device("cpu"), hooks=[hook])
+    return [record["loss"] for record in hook.records], trained.theta, trained.result
+
+
+@cache
+def _followed(name, size):
+    return [_follow(LocalRanks(), name)] if size == 1 else run_ranks(size, _follow, name)
+
+
+def _losses(name, size):
+    return _followed(name, size)[0][0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize(("exact", "kernel"), [("exact", "kernel"), ("exact-trust", "kernel-trust")])
+def test_kernel_and_exact_form_give_the_same_dynamics(exact, kernel, size):
+    assert len(_losses(exact, size)) == STEPS
+    assert _losses(exact, size)[-1] < 0.1 * _losses(exact, size)[0]
+    np.testing.assert_allclose(_losses(kernel, size), _losses(exact, size), rtol=1e-8)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("name", ["exact", "kernel", "spring", "spring-fixed", "few"])
+def test_losses_do_not_depend_on_the_number_of_ranks(name, size):
+    np.testing.assert_allclose(_losses(name, size), _losses(name, 1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["exact", "kernel", "spring"])
+def test_parameters_are_equal_bit_for_bit_on_all_ranks(name):
+    (_, first, _), *others = _followed(name, 3)
+    for _, other, _ in others:
+        assert torch.equal(first, other)
