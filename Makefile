@@ -39,9 +39,9 @@ format: install ## sort imports, fix what can be fixed, format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: install ## time the Jacobian, then the way to each accuracy, over five seeds (about 6 minutes)
+bench: install ## time the Jacobian, then two problems by several optimizers (at most 5 minutes)
 	$(BIN)/python -m benchmarks.jacobian
-	$(BIN)/python -m benchmarks.targets $(ARGS)
+	$(BIN)/sngd bench quick $(ARGS)
 
 clean: ## remove builds and caches; .venv and runs/ stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

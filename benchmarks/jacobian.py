@@ -9,13 +9,17 @@ Run: python -m benchmarks.jacobian
 
 from __future__ import annotations
 
+import statistics
+import time
+from collections.abc import Callable
 from math import pi
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import hessian, jacrev, jvp, vjp, vmap
 
-from benchmarks.common import clock, write
+from benchmarks.results import write
 from sngd import MLP
 from sngd.collectives import LocalRanks
 from sngd.memory import Plan
@@ -24,6 +28,17 @@ from sngd.problems import poisson2d
 from sngd.residual import Collocation
 
 POINTS, COLUMNS, REPEATS, SLOW_REPEATS = 2000, 64, 15, 3
+
+
+def clock(action: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Median and range in seconds of repeated calls after one warm-up."""
+    times = []
+    for number in range(repeats + 1):
+        start = time.perf_counter()
+        action()
+        if number:
+            times.append(time.perf_counter() - start)
+    return {"median": statistics.median(times), "least": min(times), "most": max(times)}
 
 
 def main() -> None:

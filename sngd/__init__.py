@@ -23,7 +23,7 @@ from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, d, laplacian
 from sngd.networks import MLP, SIREN
-from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, SSBroyden
+from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
 from sngd.train import Trained, train
 
@@ -37,6 +37,7 @@ __all__ = [
     "SOAP",
     "SPRING",
     "Adam",
+    "Auto",
     "Axis",
     "Box",
     "Condition",

@@ -1,4 +1,4 @@
-"""The command line: sngd train | eval | plot."""
+"""The command line: sngd train | eval | plot | bench."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from sngd import checkpoint
+from sngd.bench.command import bench
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.evaluate import Evaluation
 from sngd.networks import Network
@@ -43,12 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": "train the run that a config file defines",
         "eval": "errors of a finished run against the known solution",
         "plot": "draw a finished run again",
+        "bench": "run a suite of benchmarks, or write their report",
     }
     for name, text in about.items():
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(given[:1]).command
     try:
-        return {"train": _train, "eval": _eval, "plot": _plot}[command](given[1:])
+        return {"train": _train, "eval": _eval, "plot": _plot, "bench": bench}[command](given[1:])
     except ResidualError as error:  # one rank has the text
         if str(error):
             _complain(str(error), everywhere=True)

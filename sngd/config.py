@@ -35,7 +35,7 @@ class RunConfig:
         balance: shift weight towards conditions that lag behind, once a step.
         resample_every: draw new collocation points every so many steps; 0 keeps the first set.
         max_steps: stop after so many steps.
-        max_seconds: stop after so many seconds of training.
+        max_seconds: stop after so many seconds of training, comparisons with the known solution left out.
         target_error: stop at this relative L2 error.
         evaluate_every: compare with the known solution every so many steps.
         evaluate_points: at so many points of the interior.

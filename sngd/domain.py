@@ -75,10 +75,9 @@ class Region:
         edges = (areas.cumsum(0) / areas.sum())[:-1].to(device)
         lot = unit_points(start, stop, 1, (*key, 1), sampling, device)[:, 0]
         chosen = torch.bucketize(lot, edges, right=True)
-        for number, face in enumerate(self.faces):
-            for axis, value in face.items():
-                points[chosen == number, axis] = value
-        return points
+        held = [[face.get(axis, math.nan) for axis in range(dim)] for face in self.faces]
+        fixed = torch.tensor(held, dtype=torch.float64, device=device)[chosen]
+        return torch.where(fixed.isnan(), points, fixed)
 
     def _measure(self, face: Mapping[int, float]) -> float:
         free = (b for axis, b in enumerate(self.box.bounds) if axis not in face)
@@ -230,16 +229,15 @@ def unit_points(
     "uniform": splitmix64 of (key, index, coordinate). "kronecker": frac(s_j + i φ^{−j}) with φ the
     generalised golden ratio and s a shift from the key, in exact 64-bit integer arithmetic.
     """
+    if sampling == "uniform":
+        strides = [_signed(_GOLDEN)] * dim
+    elif sampling == "kronecker":
+        ratio = _plastic(dim)
+        strides = [_signed(int(ratio ** -(j + 1) * 2**64) | 1) for j in range(dim)]
+    else:
+        raise ValueError(f'sampling={sampling!r} must be "kronecker" or "uniform"')
+    shifts = [_signed(fold((*key, j))) for j in range(dim)]
     index = torch.arange(start, stop, dtype=torch.int64, device=device)
-    columns = []
-    ratio = _plastic(dim)
-    for j in range(dim):
-        base = fold((*key, j))
-        if sampling == "uniform":
-            bits = _mix_tensor(index * _signed(_GOLDEN) + _signed(base))
-        elif sampling == "kronecker":
-            bits = index * _signed(int(ratio ** -(j + 1) * 2**64) | 1) + _signed(base)
-        else:
-            raise ValueError(f'sampling={sampling!r} must be "kronecker" or "uniform"')
-        columns.append(_to_unit(bits))
-    return torch.stack(columns, dim=1)
+    stride, shift = (torch.tensor(x, dtype=torch.int64, device=device) for x in (strides, shifts))
+    bits = index[:, None] * stride + shift
+    return _to_unit(_mix_tensor(bits) if sampling == "uniform" else bits)

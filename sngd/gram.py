@@ -30,8 +30,10 @@ __all__ = ["DampedMatrix", "Layout", "form_gramian", "form_kernel"]
 
 # Columns of a panel of a symmetric product: wide enough for a fast product, narrow enough to save half of it.
 _PANEL = 512
-# Points of a block of K: bounds the temporaries, which are as large as the block.
-_BLOCK = 2048
+# Points of a block of K: its temporaries stay in the cache of a processor, or keep a GPU busy.
+_BLOCK = {"cpu": 256, "cuda": 4096}
+# Operations of a matrix product that one pointwise pass over a block takes the time of.
+POINTWISE = 64
 _POWER_ITERATIONS = 20
 
 
@@ -121,10 +123,23 @@ def form_kernel(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> Ten
 
 
 def _rows(tile: Tile, jacobian: FactoredJacobian) -> Tensor | None:
-    """The tile's rows (m·q, P) where their products take less arithmetic than those of factors."""
-    channels, _, q, _ = tile.cotangents[0].shape
-    widths = sum(h.shape[2] + q * q * d.shape[3] for h, d in zip(tile.inputs, tile.cotangents, strict=True))
-    return None if channels**2 * widths < q * q * jacobian.shape[1] else tile.dense(jacobian.theta.dtype)
+    """The tile's rows (m·q, P) where their products take less time than those of factors."""
+    channels = len(tile.inputs[0])
+    widths = sum(h.shape[2] + d.shape[3] for h, d in zip(tile.inputs, tile.cotangents, strict=True))
+    layers, parameters = len(tile.inputs), jacobian.shape[1]
+    return None if prefers_factors(channels, widths, layers, parameters) else tile.dense(jacobian.theta.dtype)
+
+
+def prefers_factors(channels: int, widths: int, layers: int, parameters: int) -> bool:
+    """Whether a block of K takes less time by factors than by rows: C² (ω + 64 L) < P.
+
+    Args:
+        channels: C.
+        widths: ω, the sum over layers of in + out.
+        layers: L, number of layers.
+        parameters: P.
+    """
+    return channels**2 * (widths + POINTWISE * layers) < parameters
 
 
 def _partners(ranks: Ranks) -> list[int]:
@@ -137,7 +152,7 @@ def _partners(ranks: Ranks) -> list[int]:
 def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[list[Tile]]:
     """The factors of every rank's rows, in blocks of points; rows are numbered as in the whole matrix."""
     everyone: list[list[Tile]] = [[] for _ in range(ranks.size)]
-    starts = [s.start for s in layout.slices]
+    starts, block = [s.start for s in layout.slices], _BLOCK[jacobian.theta.device.type]
     tiles, network = list(jacobian.tiles()), jacobian.collocation.network
     for number, batch in enumerate(jacobian.collocation.batches):
         c, q = len(batch.rules.channels), batch.components
@@ -154,8 +169,8 @@ def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[
             factors = [
                 x.view(len(part), *shape).movedim(0, 1) for x, shape in zip(pieces, shapes, strict=True)
             ]
-            for a in range(0, len(part), _BLOCK):
-                cut = [x[:, a : a + _BLOCK] for x in factors]
+            for a in range(0, len(part), block):
+                cut = [x[:, a : a + block] for x in factors]
                 first = starts[rank] + a * q
                 rows = slice(first, first + cut[0].shape[1] * q)
                 everyone[rank].append(Tile(rows, cut[: len(cut) // 2], cut[len(cut) // 2 :]))
@@ -189,16 +204,15 @@ class DampedMatrix:
         return float(self.matrix.diagonal().sum()) * torch.finfo(self.matrix.dtype).eps
 
     def largest(self) -> float:
-        """The largest eigenvalue, from below, by power iteration: close enough to scale by."""
-        x = torch.ones_like(self.matrix[0])
-        value = x.new_zeros(())
+        """The largest eigenvalue by power iteration: from below, good for a scale."""
+        x, value = torch.ones_like(self.matrix[0]), self.matrix.new_zeros(())
         for _ in range(_POWER_ITERATIONS):
-            y = self.matrix @ (x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(x.dtype).tiny))
-            value, x = torch.linalg.vector_norm(y), y
+            x = self.matrix @ (x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(x.dtype).tiny))
+            value = torch.linalg.vector_norm(x)
         return float(value)
 
     def solve(self, damping: float, b: Tensor) -> Tensor:
-        """(S + λ)⁻¹ b, (m,).
+        """The solution (S + λ)⁻¹ b, (m,).
 
         Args:
             damping: λ ≥ 0.

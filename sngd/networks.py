@@ -63,13 +63,14 @@ class Embedding:
         a, m = self.scale.shape[1], self.waves.shape[1]
         h = x.new_zeros(len(channels), len(x), a + 2 * m)
         h[0, :, :a] = x @ self.scale + self.offset
+        slopes = {i: c[0] for i, c in enumerate(channels) if isinstance(c, tuple) and len(c) == 1}
+        if slopes:  # the other derivatives of affine features are zero
+            h[list(slopes), :, :a] = self.scale[list(slopes.values())].unsqueeze(1)
         if m:
             phase = x @ self.waves
             c, s = torch.cos(phase), torch.sin(phase)
-        for number, channel in enumerate(channels):
-            if isinstance(channel, tuple) and len(channel) == 1:
-                h[number, :, :a] = self.scale[channel[0]]
-            if m:  # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
+            for number, channel in enumerate(channels):
+                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
                 order, factor = self._factor(channel)
                 cycle = (c, -s, -c, s)
                 h[number, :, a : a + m] = cycle[order % 4] * factor
@@ -232,7 +233,7 @@ def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MLP:
-    """A multilayer perceptron with Glorot-normal weights.
+    """A multilayer perceptron.
 
     Args:
         hidden: widths of the hidden layers.
@@ -240,6 +241,8 @@ class MLP:
         modes: harmonics of every periodic axis.
         fourier: random Fourier features over the other axes; 0 feeds the coordinates themselves.
         fourier_scale: standard deviation of their wave vectors.
+        initialization: "glorot", normal weights of variance 2/(in + out) without biases, or "torch", weights
+            and biases uniform in ±1/√in, the default of torch.nn.Linear.
 
     Raises:
         ValueError: an argument is out of range.
@@ -250,6 +253,7 @@ class MLP:
     modes: int = 1
     fourier: int = 0
     fourier_scale: float = 1.0
+    initialization: Literal["glorot", "torch"] = "glorot"
 
     def __post_init__(self) -> None:
         _check_widths(self.hidden, self.modes)
@@ -257,17 +261,16 @@ class MLP:
             raise ValueError(f"activation={self.activation!r} must be one of {sorted(NETWORK_ACTIVATIONS)}")
         if self.fourier < 0 or not self.fourier_scale > 0:
             raise ValueError(f"fourier={self.fourier} must be ≥ 0 and fourier_scale={self.fourier_scale} > 0")
+        if self.initialization not in ("glorot", "torch"):
+            raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
 
     def build(self, domain: Box, fields: int, seed: int) -> Network:
         """The network for a box and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed)
         widths = (embedding.features, *self.hidden, fields)
         generator = torch.Generator().manual_seed(seed)
-        weights = [
-            torch.randn(o, i, generator=generator, dtype=torch.float64) * math.sqrt(2 / (i + o))
-            for i, o in pairwise(widths)
-        ]
-        return Network(embedding, widths, self.activation, _flatten(weights))
+        initial = (_glorot if self.initialization == "glorot" else _uniform)(widths, generator)
+        return Network(embedding, widths, self.activation, initial)
 
 
 @dataclass(frozen=True)
@@ -312,6 +315,25 @@ def _check_widths(hidden: tuple[int, ...], modes: int) -> None:
         raise ValueError(f"hidden={hidden!r} must be one or more whole numbers ≥ 1")
     if modes < 1:
         raise ValueError(f"modes={modes} must be ≥ 1")
+
+
+def _glorot(widths: Sequence[int], generator: torch.Generator) -> Tensor:
+    weights = [
+        torch.randn(o, i, generator=generator, dtype=torch.float64) * math.sqrt(2 / (i + o))
+        for i, o in pairwise(widths)
+    ]
+    return _flatten(weights)
+
+
+def _uniform(widths: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Weights and biases uniform in ±1/√in, the biases drawn after all weights."""
+
+    def draw(o: int, i: int, width: int) -> Tensor:
+        return (2 * torch.rand(o, width, generator=generator, dtype=torch.float64) - 1) / math.sqrt(i)
+
+    weights = [draw(o, i, i).flatten() for i, o in pairwise(widths)]
+    biases = [draw(o, i, 1).flatten() for i, o in pairwise(widths)]
+    return torch.cat([*weights, *biases])
 
 
 def _flatten(weights: list[Tensor]) -> Tensor:

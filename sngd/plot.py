@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_convergence", "plot_solution", "plot_spectrum"]
+__all__ = ["BLUE", "COLOURS", "ORANGE", "picture", "plot_convergence", "plot_solution", "plot_spectrum"]
 
 Grids = list[np.ndarray]
 
@@ -37,9 +37,10 @@ _ELONGATED = 3.0  # a longer domain is not drawn to scale
 _TIME = ("t", "time")  # coordinates that are time: horizontal in a map, and never to scale
 _DIRECTIONS = "directions"
 _LEGEND = 72  # characters that a legend's row holds
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
+BLUE, ORANGE = "#0072B2", "#D55E00"
+_NAMED = 5  # held coordinates that a title names one by one
 # Okabe and Ito's colours, told apart by the colour-blind too; then dashed, then dotted.
-_COLOURS = [_BLUE, _ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+COLOURS = [BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -54,7 +55,7 @@ _STYLE: Any = {
 
 
 @contextlib.contextmanager
-def _picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """A figure (inches), written at the end; pyplot and its global state stay untouched."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -84,7 +85,7 @@ def _panel(axes: Axes, x: np.ndarray, curves: dict[str, np.ndarray], xlabel: str
     """Curves by their labels on a logarithmic scale, but for those that count directions."""
     log = ylabel != _DIRECTIONS
     for number, (label, y) in enumerate(curves.items()):
-        look: Any = {"color": _COLOURS[number % 7], "ls": ("-", "--", ":")[number // 7 % 3]}
+        look: Any = {"color": COLOURS[number % 7], "ls": ("-", "--", ":")[number // 7 % 3]}
         _draw(axes, x, y, log, label=label, **look)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if axes.lines:
@@ -121,7 +122,7 @@ def plot_convergence(history: Sequence[dict[str, Any]], path: str | Path) -> Pat
         (step, rank, "step", _DIRECTIONS),
     ]
     known = [p for p in panels if any(np.isfinite(y).any() for y in p[1].values())] or panels[:1]
-    with _picture(path, 8.5, 3.1 * ((len(known) + 1) // 2)) as figure:
+    with picture(path, 8.5, 3.1 * ((len(known) + 1) // 2)) as figure:
         grid = figure.subplots((len(known) + 1) // 2, 2, squeeze=False).ravel()
         for axes, panel in zip(grid, known, strict=False):
             _panel(axes, *panel)
@@ -153,7 +154,7 @@ def plot_spectrum(
     count = len(ordered)
     # viridis without its yellow end, which does not show on paper
     colours = colormaps["viridis"](np.linspace(0.92, 0.0, count) if count > 1 else [0.0])
-    with _picture(path, 6.0, 3.9) as figure:
+    with picture(path, 6.0, 3.9) as figure:
         axes = figure.subplots()
         for (step, sigma), colour in zip(ordered, colours, strict=True):
             if sigma.ndim != 1 or not len(sigma) or not sigma[0] > 0 or not np.isfinite(sigma[0]):
@@ -162,10 +163,10 @@ def plot_spectrum(
         axes.set(xlabel="index $i$", ylabel=r"$\sigma_i^2 / \sigma_1^2$", yscale="log", xlim=(0, None))
         if damping is not None and damping > 0 and math.isfinite(damping):
             level = damping / ordered[-1][1][0] ** 2
-            axes.axhline(level, color=_ORANGE, linestyle="--", linewidth=1.1)
+            axes.axhline(level, color=ORANGE, linestyle="--", linewidth=1.1)
             label = rf"$\lambda / \sigma_1^2$ at step {ordered[-1][0]}"
             place: Any = {"transform": axes.get_yaxis_transform(), "ha": "left", "va": "bottom"}
-            axes.text(0.02, level, label, color=_ORANGE, **place)
+            axes.text(0.02, level, label, color=ORANGE, **place)
         norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
         bar = figure.colorbar(ScalarMappable(norm, ListedColormap(colours)), ax=axes, label="step")
         ticks = np.unique(np.linspace(0, count - 1, min(count, _TICKS)).round().astype(int))
@@ -199,7 +200,7 @@ def plot_solution(problem: Problem, network: Network, theta: Tensor, path: str |
     if problem.solution is not None:
         with torch.no_grad():
             known = problem.reference(points).double().cpu().numpy().T.reshape(-1, *shape)
-    with _picture(path, 4, 3) as figure:  # the size is set inside
+    with picture(path, 4, 3) as figure:  # the size is set inside
         (_curves if lines else _maps)(figure, problem, grids, u, known)
     return Path(path)
 
@@ -219,12 +220,12 @@ def _curves(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known
         top = grid[0, number]
         if known is not None:
             top.plot(x, known[number], color="#999999", linewidth=3, label="solution")
-        top.plot(x, u[number], color=_BLUE, label="network")
+        top.plot(x, u[number], color=BLUE, label="network")
         top.set_ylabel(_math(name))
         top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
         if known is not None:
             below = grid[1, number]
-            _draw(below, x, np.abs(u[number] - known[number]), color=_ORANGE)
+            _draw(below, x, np.abs(u[number] - known[number]), color=ORANGE)
             below.set(ylabel="|error|", yscale="log" if below.lines else "linear")
             if not below.lines:
                 below.text(0.5, 0.5, "no error > 0", transform=below.transAxes, ha="center")
@@ -237,10 +238,12 @@ def _math(name: str) -> str:
 
 
 def _held(problem: Problem) -> str:
-    """The coordinates that a slice holds, "y = 0.5, z = 0"."""
+    """The coordinates that a slice holds, "y = 0.5, z = 0", or how many where their names do not fit."""
     drawn, domain = _plane(problem), problem.domain
     middles = [(low + high) / 2 for low, high in domain.bounds]
     held = [i for i in range(domain.dim) if i not in drawn]
+    if len(held) > _NAMED:
+        return f"the middle of the {len(held)} other coordinates"
     return ", ".join(f"{_math(domain.names[i])} = {middles[i]:.4g}" for i in held)
 
 

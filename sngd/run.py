@@ -211,7 +211,7 @@ def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[
     return pictures
 
 
-def start_local_ranks(count: int, arguments: list[str]) -> int:
+def start_local_ranks(count: int, arguments: list[str], module: str = "sngd.cli") -> int:
     """Start ranks 0 … count−1 of this program on this machine and wait for them.
 
     The parent hosts the rendezvous on a free port of the loopback address. When one rank fails, the others
@@ -219,7 +219,8 @@ def start_local_ranks(count: int, arguments: list[str]) -> int:
 
     Args:
         count: ranks.
-        arguments: of `sngd`, without --ranks.
+        arguments: of the program, for `sngd` without --ranks.
+        module: the program, as of `python -m`.
 
     Returns:
         0, or the exit code of the first rank that failed.
@@ -238,7 +239,7 @@ def start_local_ranks(count: int, arguments: list[str]) -> int:
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             "OMP_NUM_THREADS": threads,
         }
-        children.append(subprocess.Popen([sys.executable, "-m", "sngd.cli", *arguments], env=environment))
+        children.append(subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment))
     try:
         return _wait(children)
     except KeyboardInterrupt:  # the terminal has sent it to the ranks too: they finish their step

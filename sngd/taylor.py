@@ -31,6 +31,9 @@ class Laplacian:
 Channel = tuple[int, ...] | Laplacian
 Alpha = tuple[int, ...]
 
+# Accumulations over channels are made in about so many operations.
+_ROUNDS = 8
+
 
 def close(requested: set[Channel]) -> tuple[Channel, ...]:
     """Downward closure of a set of derivatives, in the order value, firsts, seconds, …, Laplacians.
@@ -98,21 +101,21 @@ class TaylorRules:
         if not channels or channels[0] != ():
             raise ValueError(f"channels must start with the value (), got {channels}")
         # Terms of order 2 and more: the one of order 1 is f'(z) z_α for every channel.
-        self.terms: list[list[Term]] = []
-        for channel in channels[1:]:
+        self.terms: list[tuple[int, list[Term]]] = []
+        # Laplacians have one term of order 2, the squares of all first derivatives along their axes.
+        self.squares: list[tuple[int, list[slice]]] = []
+        for number, channel in enumerate(channels[1:], start=1):
             if isinstance(channel, Laplacian):
-                squares = [Term(1.0, 2, (index[(i,)],) * 2) for i in channel.axes]
-                self.terms.append(squares)
-            else:
-                self.terms.append(
-                    [
-                        Term(float(many), order, tuple(index[block] for block in blocks))
-                        for many, order, blocks in faa_di_bruno(channel)
-                        if order > 1
-                    ]
-                )
-        highest = max((t.order for terms in self.terms for t in terms), default=1)
-        self.order = highest if len(channels) > 1 else 0
+                self.squares.append((number, _runs(sorted(index[(i,)] for i in channel.axes))))
+                continue
+            terms = [
+                Term(float(many), order, tuple(index[block] for block in blocks))
+                for many, order, blocks in faa_di_bruno(channel)
+                if order > 1
+            ]
+            self.terms.append((number, terms))
+        highest = max((t.order for _, terms in self.terms for t in terms), default=1)
+        self.order = max(highest, 2 if self.squares else 1) if len(channels) > 1 else 0
 
     def forward(self, z: Tensor, derivatives: Sequence[Tensor]) -> Tensor:
         """Channels of f∘z.
@@ -128,9 +131,11 @@ class TaylorRules:
         h[0].copy_(derivatives[0])
         if len(z) > 1:  # every channel but the value has the term f'(z) z_α
             torch.mul(z[1:], derivatives[1], out=h[1:])
-        for number, terms in enumerate(self.terms, start=1):
+        for number, terms in self.terms:
             for group in _by_order(terms):
                 h[number].addcmul_(derivatives[group[0].order], _sum_of_products(group, z))
+        for number, runs in self.squares:
+            h[number].addcmul_(derivatives[2], _sum_of_squares(runs, z))
         return h
 
     def backward(self, z: Tensor, derivatives: Sequence[Tensor], h_bar: Tensor) -> Tensor:
@@ -148,8 +153,8 @@ class TaylorRules:
         zq = z.unsqueeze(2)
         z_bar = h_bar * slopes[1]
         if len(z) > 1:
-            z_bar[0].addcmul_((h_bar[1:] * zq[1:]).sum(0), slopes[2])
-        for number, terms in enumerate(self.terms, start=1):
+            z_bar[0].addcmul_(_contract(h_bar[1:], zq[1:]), slopes[2])
+        for number, terms in self.terms:
             for group in _by_order(terms):
                 m = group[0].order
                 z_bar[0].addcmul_(h_bar[number], slopes[m + 1] * _sum_of_products(group, zq))
@@ -160,7 +165,45 @@ class TaylorRules:
                         others.remove(factor)
                         scale = term.coefficient * times
                         z_bar[factor].addcmul_(weighted, _product(others, zq), value=scale)
+        for number, runs in self.squares:
+            z_bar[0].addcmul_(h_bar[number], slopes[3] * _sum_of_squares(runs, zq))
+            weighted = h_bar[number] * slopes[2]
+            for run in runs:
+                z_bar[run].addcmul_(zq[run], weighted, value=2.0)
         return z_bar
+
+
+def _runs(numbers: list[int]) -> list[slice]:
+    """Ascending numbers as slices of neighbours."""
+    runs: list[slice] = []
+    for number in numbers:
+        if runs and runs[-1].stop == number:
+            runs[-1] = slice(runs[-1].start, number + 1)
+        else:
+            runs.append(slice(number, number + 1))
+    return runs
+
+
+def _contract(a: Tensor, b: Tensor) -> Tensor:
+    """Σ_c a_c b_c over the leading axis, without the products of all channels in memory.
+
+    Products are accumulated in a block of at most C / _ROUNDS channels, then the block is summed: a few
+    operations however many channels there are, and the block stays in the processor's cache.
+    """
+    block = max(1, len(a) // _ROUNDS)
+    total = a[:block] * b[:block]
+    for start in range(block, len(a), block):
+        part = a[start : start + block]
+        total[: len(part)].addcmul_(part, b[start : start + block])
+    return total[0] if block == 1 else total.sum(0)
+
+
+def _sum_of_squares(runs: list[slice], z: Tensor) -> Tensor:
+    """Σ_i z_i² over runs of channels."""
+    first, *others = (_contract(z[run], z[run]) for run in runs)
+    for other in others:
+        first += other
+    return first
 
 
 def _by_order(terms: list[Term]) -> list[list[Term]]:

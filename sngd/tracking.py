@@ -22,7 +22,7 @@ import rich.console
 from rich.live import Live
 from rich.text import Text
 
-__all__ = ["Console", "HistoryFile", "ResultFile", "Writer", "read_history"]
+__all__ = ["Console", "HistoryFile", "ResultFile", "Writer", "read_history", "write_whole"]
 
 Values = Mapping[str, Any]
 
@@ -152,16 +152,20 @@ class ResultFile(Writer):
         self._attempt(lambda: self._write(result), f"result {self.path}")
 
     def _write(self, result: Values) -> None:
-        text = json.dumps(_plain(result), indent=2, allow_nan=False) + "\n"
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, self.path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(self.path, json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file aside and put it in place whole: whoever looks finds the old one or the new one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 _REFRESH = 1 / 8  # seconds between two drawings of the live line

@@ -142,9 +142,10 @@ class _Loop:
         self.evaluation: Evaluation | None = None
         if ranks.rank == 0 and run.problem.solution is not None:
             self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
+        self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
         state = self.objective.evaluate_new_points(network.initial.to(dtype=self.dtype, device=device))
         self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
-        self.began = self.saved = time.perf_counter()  # an optimizer may have loaded a library for seconds
+        self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
         self.rejected = 0
         self.reason = ""
         self.record: dict[str, Any] = {}
@@ -173,8 +174,10 @@ class _Loop:
         self.rejected = 0 if report.accepted else self.rejected + 1
         error = None
         if self.evaluation is not None and (number % run.evaluate_every == 0 or number == run.max_steps):
+            before = clock(self.device)
             error = self.evaluation.relative_l2(self.stepper.state.theta)
-        seconds = time.perf_counter() - self.began
+            self.judging += clock(self.device) - before
+        seconds = clock(self.device) - self.began - self.judging
         self.reason = self._agree(self._stop(number, seconds, error, bool(interrupts)))
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.spectra.append((number, report.sigma.cpu()))
@@ -289,10 +292,22 @@ class _Loop:
             checkpoint.save(self.folder / "checkpoint", state)
 
 
+def clock(device: torch.device) -> float:
+    """Seconds, read once the device is done with what it was given: a GPU works on after a call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def _peak_bytes(device: torch.device) -> int:
     """Most memory this process held: on its GPU, or resident on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the process that started this one held
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -46,11 +46,6 @@ class Model(Protocol):
     """The linear model of one step, ‖J δ + r‖², in coordinates z that its form chooses."""
 
     @property
-    def residual(self) -> Tensor:
-        """R (#n,)."""
-        ...
-
-    @property
     def loss(self) -> float:
         """‖r‖² over all ranks."""
         ...
@@ -65,12 +60,18 @@ class Model(Protocol):
         """λ below which rounding decides the solution; 0 where the condition number is not squared."""
         ...
 
-    def solve(self, damping: float, missed: Tensor | None = None) -> Tensor:
-        """Z that minimises ‖J δ + r + q‖² + λ‖δ‖², for q = `missed` (#n,) or 0."""
+    def solve(self, damping: float) -> Tensor:
+        """The z that minimises ‖J δ + r‖² + λ‖δ‖²."""
         ...
 
-    def predict(self, z: Tensor) -> Tensor:
-        """J δ (#n,)."""
+    def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
+        """The z⁺ that minimises ‖J δ⁺ + r + q‖² + λ‖δ⁺‖² with q = r⁺ − r − J δ.
+
+        Args:
+            damping: λ.
+            z: coordinates of δ.
+            residual: r⁺ (#n,), the true residual at θ + δ.
+        """
         ...
 
     def predicted_reduction(self, damping: float) -> float:
@@ -132,8 +133,7 @@ def correct(
     for number in range(1, corrections + 1):
         if not math.isfinite(trial.loss):
             break
-        q = trial.residual - model.residual - model.predict(z)
-        corrected = model.solve(damping, q)
+        corrected = model.correct(damping, z, trial.residual)
         update = float(torch.linalg.vector_norm(corrected - z))
         if not update < _CONTRACTION * previous:
             break

@@ -82,6 +82,26 @@ def poisson(points: int = 24) -> Case:
     return Case(Problem(domain, conditions, name="poisson"), (naive, lambda u, x: [u[0]]), MLP((8, 7)))
 
 
+def diffusion(points: int = 24) -> Case:
+    """u_t = Δu/4 + |∇u|² in seven coordinates, time amid them; u = Σ x_i at t = 0."""
+    domain = Box(x1=(-1, 1), x2=(0, 1), x3=(0, 2), t=(0, 1), x5=(-1, 1), x6=(0, 1), x7=(0, 1))
+    space, T = [axis for axis in domain.axes if axis.name != "t"], domain.axes[3]
+
+    def equation(u, p):
+        return d(u, T) - laplacian(u, space) / 4 - sum(d(u, axis) ** 2 for axis in space)
+
+    def naive(u, x):
+        parts = [partial(u[0], x, i, i) / 4 + partial(u[0], x, i) ** 2 for i in (0, 1, 2, 4, 5, 6)]
+        return [partial(u[0], x, 3) - sum(parts)]
+
+    conditions = [
+        Condition("equation", equation, domain.interior, points, sampling="uniform"),
+        Condition("initial", lambda u, p: u - sum(p[a] for a in space), domain.face(t=0), points // 3),
+    ]
+    initial = lambda u, x: [u[0] - x[:, [0, 1, 2, 4, 5, 6]].sum(1)]  # noqa: E731
+    return Case(Problem(domain, conditions, name="diffusion"), (naive, initial), MLP((8, 6)))
+
+
 def nonlinear(points: int = 24) -> Case:
     """−u″ + u³ = π² cos πx + cos³ πx on [−1, 1], u′ = 0 at the ends."""
     domain = Box(x=(-1, 1))
@@ -181,7 +201,7 @@ def system(points: int = 16) -> Case:
 
 
 CASES: dict[str, Callable[..., Case]] = {
-    f.__name__: f for f in (heat, poisson, nonlinear, transport, burgers, system)
+    f.__name__: f for f in (heat, poisson, diffusion, nonlinear, transport, burgers, system)
 }
 # of the paper on sketched natural gradient descent
 PAPER_CASES = {name: CASES[name] for name in ("heat", "poisson", "nonlinear", "transport")}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from sngd.optimizers.auto import Auto
 from sngd.optimizers.base import Optimizer, Report, Stepper
 from sngd.optimizers.engd import ENGD
 from sngd.optimizers.first_order import SOAP, Adam
@@ -24,6 +25,7 @@ __all__ = [
     "SPRING",
     "Adam",
     "AnyOptimizer",
+    "Auto",
     "Optimizer",
     "Report",
     "SSBroyden",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 OPTIMIZERS: dict[str, type[AnyOptimizer]] = {
+    "auto": Auto,
     "sngd": SNGD,
     "engd": ENGD,
     "engd-w": ENGDW,
@@ -42,7 +45,7 @@ OPTIMIZERS: dict[str, type[AnyOptimizer]] = {
     "ssbroyden": SSBroyden,
 }
 # what a run may hold, spelled out for the command line's parser
-AnyOptimizer = SNGD | ENGD | ENGDW | SPRING | Adam | LBFGS | SOAP | SSBroyden
+AnyOptimizer = SNGD | Auto | ENGD | ENGDW | SPRING | Adam | LBFGS | SOAP | SSBroyden
 
 
 def named(name: str) -> AnyOptimizer:

@@ -102,14 +102,20 @@ def step_rule_checks(
     ]
 
 
+def fits(size: int, theta: Tensor, objective: Objective) -> bool:
+    """Whether a Gram matrix of size² numbers, its damped copy and its factor fit into the memory budget."""
+    budget = objective.plan.budget
+    return not budget or _COPIES * size**2 * theta.element_size() <= budget
+
+
 def check_memory(what: str, matrix: str, size: int, theta: Tensor, objective: Objective) -> None:
     """Refuse a Gram matrix that would not fit.
 
     Raises:
         ValueError: size² numbers, three times over, exceed the memory budget.
     """
-    needed, budget = _COPIES * size**2 * theta.element_size(), objective.plan.budget
-    if budget and needed > budget:
+    if not fits(size, theta, objective):
+        needed, budget = _COPIES * size**2 * theta.element_size(), objective.plan.budget
         raise ValueError(
             f"optimizer {what} needs {needed / 1e9:.3g} GB for a {matrix} of {size:,}² numbers, its damped "
             f"copy and its factor, the budget is {budget / 1e9:.3g} GB: take SNGD, which needs none of them, "
@@ -124,7 +130,7 @@ class FullModel:
         jacobian: this rank's rows of J.
         state: where it was made.
         ranks: sums P numbers for every new right-hand side.
-        matrix: the Gram matrix that is solved with.
+        matrix: what is solved with.
     """
 
     core = None
@@ -132,8 +138,8 @@ class FullModel:
     def __init__(self, jacobian: FactoredJacobian, state: State, ranks: Ranks, matrix: DampedMatrix) -> None:
         self.jacobian, self.ranks, self.matrix = jacobian, ranks, matrix
         self.residual, self.loss = state.residual, state.loss
-        self.gradient = ranks.sum(jacobian.rmatmul(state.residual))
-        self._plain: tuple[float, Tensor] | None = None
+        self.gradient = self.pull(state.residual)
+        self._solved: tuple[float, Tensor] | None = None
 
     @property
     def note(self) -> str:
@@ -150,23 +156,24 @@ class FullModel:
         """λ below which rounding has destroyed the Gram matrix."""
         return self.matrix.least_damping
 
-    def solve(self, damping: float, missed: Tensor | None = None) -> Tensor:
-        """δ(λ) = −(G+λ)⁻¹ Jᵀ(r + missed), (P,)."""
-        if missed is not None:
-            return self._solve(damping, missed)
-        if self._plain is None or self._plain[0] != damping:
-            self._plain = (damping, self._solve(damping, None))
-        return self._plain[1]
+    def solve(self, damping: float) -> Tensor:
+        """δ(λ) = −(G+λ)⁻¹ g, (P,)."""
+        if self._solved is None or self._solved[0] != damping:
+            self._solved = (damping, self.solve_for(damping, self.residual))
+        return self._solved[1]
 
-    def _solve(self, damping: float, missed: Tensor | None) -> Tensor:
-        right = self.gradient
-        if missed is not None:
-            right = right + self.ranks.sum(self.jacobian.rmatmul(missed))
-        return self.matrix.solve(damping, right).neg_()
+    def solve_for(self, damping: float, right: Tensor) -> Tensor:
+        """−(G+λ)⁻¹ Jᵀ x for x = `right` (#n,), (P,)."""
+        pulled = self.gradient if right is self.residual else self.pull(right)
+        return self.matrix.solve(damping, pulled).neg_()
 
-    def predict(self, z: Tensor) -> Tensor:
-        """J δ (#n,)."""
-        return self.jacobian.matmul(z)
+    def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
+        """δ − (G+λ)⁻¹ (Jᵀr⁺ + λδ): the chord step as an update, which refines rounding away."""
+        return z - self.matrix.solve(damping, self.pull(residual).add_(z, alpha=damping))
+
+    def pull(self, x: Tensor) -> Tensor:
+        """Jᵀ x (P,), summed over ranks."""
+        return self.ranks.sum(self.jacobian.rmatmul(x))
 
     def predicted_reduction(self, damping: float) -> float:
         """p(λ) = −gᵀδ + λ‖δ‖², which is ‖r‖² − ‖Jδ + r‖² for δ = δ(λ) without its cancellation."""
@@ -181,8 +188,10 @@ class FullModel:
 class ExactForm:
     """Forms and factors the Gramian in every step."""
 
+    note = ""
+
     def linearize(self, objective: Objective, state: State, number: int) -> FullModel:
-        """G summed over ranks, P² numbers."""
+        """The model at a state: P² numbers are summed over ranks."""
         jacobian = objective.jacobian(state.theta)
         gramian = form_gramian(jacobian, objective.ranks)
         return FullModel(jacobian, state, objective.ranks, DampedMatrix(gramian))

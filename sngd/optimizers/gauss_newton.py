@@ -55,6 +55,11 @@ M = TypeVar("M", bound=LinearModel)
 class Form(Protocol[M]):
     """How the linear algebra of a step is done."""
 
+    @property
+    def note(self) -> str:
+        """What the log should say of this choice; empty for most."""
+        ...
+
     def linearize(self, objective: Objective, state: State, number: int) -> M:
         """The linear model of step `number` at a state."""
         ...
@@ -192,7 +197,7 @@ class GaussNewton(Generic[M]):
             evaluations=outcome.evaluations,
             sigma=None if core is None else core.sigma,
             effective_dimension=None if core is None else core.effective_dimension(outcome.damping),
-            note=model.note,
+            note="; ".join(text for text in (self.form.note, model.note) if text),
         )
 
     def save(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class ENGDW:
     """
 
     globalization: Globalization = "line_search"
-    fixed_damping: float = 1e-10
+    fixed_damping: float = 1e-12
     halvings: int = 30
     corrections: int = 8
     acceptance: float = 0.075
@@ -92,7 +92,7 @@ class SPRING:
     """
 
     globalization: Literal["line_search", "fixed_rate", "trust_region"] = "line_search"
-    fixed_damping: float = 1e-10
+    fixed_damping: float = 1e-12
     momentum: float = 0.3
     rate: float = 0.06
     longest_step: float = 0.03
@@ -135,7 +135,7 @@ class SPRING:
 
 
 class KernelModel(FullModel):
-    """The linear model solved through K: δ(λ) = −Jᵀ (K+λ)⁻¹ (r + missed).
+    """The linear model solved through K: δ(λ) = −Jᵀ (K+λ)⁻¹ r.
 
     Args:
         jacobian: this rank's rows of J.
@@ -148,14 +148,20 @@ class KernelModel(FullModel):
         self.layout = layout
         super().__init__(jacobian, state, ranks, DampedMatrix(form_kernel(jacobian, layout, ranks)))
 
-    def _solve(self, damping: float, missed: Tensor | None) -> Tensor:
-        right = self.residual if missed is None else self.residual + missed
+    def solve_for(self, damping: float, right: Tensor) -> Tensor:
+        """−Jᵀ (K+λ)⁻¹ x for x = `right` (#n,), (P,)."""
         weights = self.matrix.solve(damping, self.layout.collect(right))
-        return self.ranks.sum(self.jacobian.rmatmul(weights[self.layout.mine])).neg_()
+        return self.pull(weights[self.layout.mine]).neg_()
+
+    def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
+        """−Jᵀ (K+λ)⁻¹ (r⁺ − J δ)."""
+        return self.solve_for(damping, residual - self.jacobian.matmul(z))
 
 
 class KernelForm:
     """Forms and factors the kernel in every step."""
+
+    note = ""
 
     def linearize(self, objective: Objective, state: State, number: int) -> KernelModel:
         """K over ranks: the factors of all rows and N² numbers travel."""
@@ -174,7 +180,7 @@ class KernelForm:
 class MomentumModel:
     """A linear model whose damping pulls towards μφ instead of towards 0.
 
-        δ = μφ + argmin over s of ‖J s + (r + μJφ + missed)‖² + λ‖s‖²
+        δ = μφ + argmin over s of ‖J s + (r + μJφ)‖² + λ‖s‖²
 
     Args:
         base: model of the same step without momentum.
@@ -185,8 +191,8 @@ class MomentumModel:
 
     def __init__(self, base: FullModel, pull: Tensor) -> None:
         self.base, self.pull = base, pull
-        self.residual, self.loss = base.residual, base.loss
-        self._pushed = base.predict(pull)
+        self.loss = base.loss
+        self._pulled = base.residual + base.jacobian.matmul(pull)
         self.direction: Tensor | None = None
 
     @property
@@ -204,21 +210,19 @@ class MomentumModel:
         """λ below which rounding has destroyed the Gram matrix."""
         return self.base.least_damping
 
-    def solve(self, damping: float, missed: Tensor | None = None) -> Tensor:
-        """δ(λ) (P,); the last one without missed is kept as `direction`."""
-        step = self.pull + self.base.solve(damping, self._pushed if missed is None else self._pushed + missed)
-        if missed is None:
-            self.direction = step
-        return step
+    def solve(self, damping: float) -> Tensor:
+        """δ(λ) (P,); the last one is kept as `direction`."""
+        self.direction = self.pull + self.base.solve_for(damping, self._pulled)
+        return self.direction
 
-    def predict(self, z: Tensor) -> Tensor:
-        """J δ (#n,)."""
-        return self.base.predict(z)
+    def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
+        """The same for r⁺ − J(δ − μφ) in place of r + μJφ."""
+        return self.pull + self.base.solve_for(damping, residual - self.base.jacobian.matmul(z - self.pull))
 
     def predicted_reduction(self, damping: float) -> float:
         """p(λ) = −2gᵀδ − ‖Jδ‖²."""
         step = self.solve(damping)
-        bent = self.base.ranks.sum(self.predict(step).double().square().sum().reshape(1))
+        bent = self.base.ranks.sum(self.base.jacobian.matmul(step).double().square().sum().reshape(1))
         return float(-2 * (self.base.gradient @ step) - bent)
 
     def displacement(self, z: Tensor) -> Tensor:
@@ -236,6 +240,8 @@ class MomentumForm:
         scaled: φ is the step that was taken, 0 after none; otherwise the full direction, as published,
             whatever share of it was taken.
     """
+
+    note = ""
 
     def __init__(self, form: KernelForm, momentum: float, theta: Tensor, *, scaled: bool) -> None:
         self.form, self.momentum, self.scaled = form, momentum, scaled

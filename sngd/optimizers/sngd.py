@@ -127,15 +127,15 @@ class SketchedModel:
         """σ_1² of A."""
         return float(self.core.sigma[0]) ** 2
 
-    def solve(self, damping: float, missed: Tensor | None = None) -> Tensor:
-        """z(λ) for the residual r + missed, (k,)."""
-        if missed is None:
-            return self.core.solve(damping)
-        return self.core.solve(damping, self.core.c + self.core.project(self.product, missed, self.ranks))
+    def solve(self, damping: float) -> Tensor:
+        """The damped solution z(λ), (k,)."""
+        return self.core.solve(damping)
 
-    def predict(self, z: Tensor) -> Tensor:
-        """A z (#n,)."""
-        return (self.product @ z.to(self.product.dtype)).to(self.residual.dtype)
+    def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
+        """−V σ/(σ²+λ) (c + Uᵀq), q = r⁺ − r − A z: one local product and k numbers summed."""
+        predicted = (self.product @ z.to(self.product.dtype)).to(residual.dtype)
+        missed = residual - self.residual - predicted
+        return self.core.solve(damping, self.core.c + self.core.project(self.product, missed, self.ranks))
 
     def predicted_reduction(self, damping: float) -> float:
         """p(λ)."""
@@ -155,6 +155,8 @@ class SketchedForm:
         seed: of the test matrices.
         rows: N over all ranks.
     """
+
+    note = ""
 
     def __init__(self, config: SNGD, parameters: int, seed: int, rows: int) -> None:
         self.config, self.seed = config, seed

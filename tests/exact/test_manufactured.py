@@ -7,7 +7,19 @@ import torch
 
 from sngd import MLP, SIREN, SNGD, Box, Condition, Problem, RunConfig, d
 from sngd.collectives import LocalRanks
-from sngd.problems import burgers, heat, nonlinear, poisson2d, transport
+from sngd.evaluate import Evaluation
+from sngd.problems import (
+    burgers,
+    heat,
+    heat4d,
+    log_fokker_planck,
+    nonlinear,
+    poisson2d,
+    poisson5d,
+    poisson10d,
+    poisson100d,
+    transport,
+)
 from sngd.train import Trained, train
 
 CPU = torch.device("cpu")
@@ -65,6 +77,25 @@ def oscillator() -> Problem:
 )
 def test_problems_are_solved(problem, steps, accuracy, fields, seed):
     assert trained_error(problem, steps=steps, seed=seed, **fields) < accuracy
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("problem", "steps"),
+    [
+        (poisson5d(300, 100), 12),
+        (poisson10d(200, 300), 12),
+        (poisson100d(10, 200), 12),
+        (heat4d(300, 60, 60), 8),
+        (log_fokker_planck(2, 300, 100), 12),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_few_steps_lower_the_error_in_many_dimensions(problem, steps, seed):
+    network = MLP(hidden=(16, 16))
+    start = network.build(problem.domain, 1, seed)
+    before = Evaluation(problem, start, points=2000).relative_l2(start.initial)
+    assert trained_error(problem, network, steps=steps, seed=seed, resample_every=1) < 0.5 * before
 
 
 @pytest.mark.parametrize(

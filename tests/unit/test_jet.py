@@ -25,8 +25,11 @@ CHANNEL_SETS: dict[str, set[Channel]] = {
     "order 3": {(0, 0, 0), (0, 1, 2), (1, 1, 2)},
     "order 4": {(0, 0, 0, 0), (0, 0, 1, 1), (0, 1, 2, 2), (0, 1, 1, 1)},
     "laplacian": {Laplacian((0, 1, 2))},
+    "laplacian of apart axes": {Laplacian((0, 2)), (1,)},
     "laplacians and others": {Laplacian((0, 1)), Laplacian((0, 1, 2)), (2, 2), (0, 1, 1)},
 }
+# more axes than are accumulated one by one, and a number that blocks of channels do not divide
+MANY_AXES = 21
 
 
 def derivative(values: Tensor, x: Tensor, channel: Channel) -> Tensor:
@@ -102,7 +105,7 @@ def compose_naively(channels: tuple[Channel, ...], f: Callable[[Tensor], Tensor]
     z (C, m). The collapsed Laplacian is the second derivative of a polynomial with z_Δ on its
     first axis alone.
     """
-    x = torch.zeros(z.shape[1], 3, dtype=z.dtype, requires_grad=True)
+    x = torch.zeros(z.shape[1], MANY_AXES, dtype=z.dtype, requires_grad=True)
 
     def polynomial(coefficients: dict[tuple[int, ...], Tensor]) -> Tensor:
         total = torch.zeros(z.shape[1], dtype=z.dtype)
@@ -144,6 +147,36 @@ def test_rules_forwards_and_backwards_equal_autograd(name: str, activation: str)
     got = rules.backward(z, f, h_bar)
     assert got.shape == h_bar.shape
     for j in range(q):
+        (want,) = torch.autograd.grad(naive, leaf, h_bar[:, :, j].flatten(1), retain_graph=True)
+        assert relative_error(got[:, :, j], want.view_as(z)) < 1e-11
+
+
+@pytest.mark.parametrize("dim", [7, MANY_AXES])
+def test_a_laplacian_of_many_axes_equals_nested_autograd(dim: int) -> None:
+    box = Box(periodic=(), **{f"x{i}": (-1, 1 + i) for i in range(dim)})
+    network = MLP((6, 5)).build(box, 1, seed=2)
+    x = box.interior.sample(0, 4, (0, 0, 0), "uniform")
+    channels = close({Laplacian(tuple(range(dim)))})
+    assert len(channels) == dim + 2
+    got = network.forward(network.initial, network.embedding.channels(x, channels), TaylorRules(channels))
+    leaf = x.clone().requires_grad_()
+    u = network_function(network)(network.initial, leaf)[:, 0]
+    for number, channel in enumerate(channels):
+        assert relative_error(got[number, :, 0], derivative(u, leaf, channel).detach()) < 1e-11
+
+
+def test_rules_of_many_axes_forwards_and_backwards_equal_autograd() -> None:
+    channels = close({Laplacian(tuple(range(MANY_AXES))), Laplacian((0, 1, 18, 20))})
+    rules = TaylorRules(channels)
+    generator = torch.Generator().manual_seed(3)
+    z = torch.randn(len(channels), 2, 3, generator=generator, dtype=torch.float64)
+    h_bar = torch.randn(len(channels), 2, 2, 3, generator=generator, dtype=torch.float64)
+    f = NETWORK_ACTIVATIONS["tanh"](z[0], rules.order + 1)
+    leaf = z.flatten(1).requires_grad_()
+    naive = compose_naively(channels, torch.tanh, leaf)
+    assert relative_error(rules.forward(z, f), naive.detach().view_as(z)) < 1e-11
+    got = rules.backward(z, f, h_bar)
+    for j in range(2):
         (want,) = torch.autograd.grad(naive, leaf, h_bar[:, :, j].flatten(1), retain_graph=True)
         assert relative_error(got[:, :, j], want.view_as(z)) < 1e-11
 

@@ -201,3 +201,17 @@ def test_initial_parameters_of_another_size_are_refused() -> None:
     network = MLP((4,)).build(LINE, 1, 0)
     with pytest.raises(ValueError, match=r"must have shape \(13,\), got \(12,\)"):
         Network(network.embedding, network.widths, "tanh", network.initial[:-1])
+
+
+def test_initial_values_as_torch_linear_draws_them():
+    network = MLP(hidden=(50, 40), initialization="torch").build(Box(x=(0, 1), y=(0, 1)), 1, 3)
+    weights, biases = network.split(network.initial)
+    for weight, bias in zip(weights, biases, strict=True):
+        bound = 1 / math.sqrt(weight.shape[1])
+        for drawn in (weight, bias):
+            assert float(drawn.abs().max()) <= bound
+        if weight.numel() > 100:
+            assert float(weight.std()) == pytest.approx(bound / math.sqrt(3), rel=0.15)
+        assert bool((bias != 0).all())
+    with pytest.raises(ValueError, match="initialization='xavier' must be"):
+        MLP(initialization="xavier")

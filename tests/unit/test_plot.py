@@ -256,6 +256,15 @@ def test_more_coordinates_are_a_slice_through_the_middle(tmp_path: Path, figures
     assert values[-1, 0] - values[0, 0] == pytest.approx(10), "y is vertical"
 
 
+def test_a_hundred_coordinates_are_not_listed(tmp_path: Path, figures: list[Figure]) -> None:
+    domain = Box(periodic=(), **{f"x{i}": (0, 1) for i in range(100)})
+    problem, network = build(domain, lambda p: p.values.square().sum(1))
+    check(tmp_path / "u.png", plot_solution(problem, network, network.initial, tmp_path / "u.png"))
+    assert figures[0].get_suptitle() == "slice at the middle of the 98 other coordinates"
+    _, solution_map, _ = maps(figures[0])
+    assert np.asarray(solution_map.get_array())[0, 0] == pytest.approx(98 / 4)
+
+
 def test_a_system_has_a_row_per_field(tmp_path: Path, figures: list[Figure]) -> None:
     solution = lambda p: (p.values[:, 0], p.values[:, 1] ** 2)  # noqa: E731
     problem, network = build(Box(x=(0, 1), y=(0, 1)), solution, ("u", "pressure"))

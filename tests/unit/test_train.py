@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from itertools import pairwise
 from math import pi
 
@@ -10,10 +11,11 @@ import torch
 
 from sngd import LBFGS, MLP, SNGD, Adam, Box, Condition, Problem, RunConfig, SSBroyden, checkpoint, d
 from sngd.collectives import LocalRanks
+from sngd.evaluate import Evaluation
 from sngd.objective import Objective
 from sngd.problems import burgers, heat
 from sngd.residual import NonFiniteResidualError
-from sngd.train import draw_points, train
+from sngd.train import clock, draw_points, train
 
 HISTORY_KEYS = {
     *("step", "seconds", "loss", "relative_l2", "damping", "rank", "reduction_ratio", "corrections"),
@@ -377,3 +379,27 @@ def test_a_residual_that_turns_nan_on_points_drawn_anew_stops_the_run():
     )
     with pytest.raises(NonFiniteResidualError, match="condition 'root' has residual nan at x="):
         train(run, LocalRanks(), torch.device("cpu"))
+
+
+def test_comparisons_with_the_known_solution_are_no_training_time(monkeypatch):
+    now = [100.0]
+    compare = Evaluation.relative_l2
+
+    def slow(self, theta):
+        now[0] += 10.0
+        return compare(self, theta)
+
+    monkeypatch.setattr(sys.modules[train.__module__], "clock", lambda device: now[0])
+    monkeypatch.setattr(Evaluation, "relative_l2", slow)
+    trained, hook = _train(_run(max_seconds=5.0, max_steps=3))
+    assert [record["seconds"] for record in hook.records] == [0.0, 0.0, 0.0]
+    assert trained.result["stop_reason"] == "max_steps"
+
+
+def test_the_clock_waits_for_a_gpu(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    assert clock(torch.device("cpu")) > 0
+    assert waited == []
+    clock(torch.device("cuda", 0))
+    assert waited == [torch.device("cuda", 0)]

@@ -1,0 +1,103 @@
+"""Jobs one after the other, each in a fresh process that is killed when it takes too long."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sngd.bench.definition import Job
+from sngd.bench.store import Outcome
+
+__all__ = ["run_job"]
+
+_PACKAGE = Path(__file__).parents[2]
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_MESSAGE = 500  # characters of a failure that are kept
+
+
+def run_job(job: Job) -> Outcome:
+    """Run a job in a process of its own; what goes wrong there is part of the outcome.
+
+    Raises:
+        KeyboardInterrupt: as it came; the process is gone by then.
+    """
+    with tempfile.TemporaryDirectory(prefix="sngd-bench-") as folder:
+        asked, lines, said = (Path(folder) / name for name in ("job.json", "lines.jsonl", "stderr"))
+        asked.write_text(json.dumps({"spec": job.spec, "ranks": job.ranks}))
+        began = time.monotonic()
+        code = _start_and_wait(job, [str(asked), str(lines)], said)
+        seconds = time.monotonic() - began
+        outcome = _read(lines)
+        _explain(outcome, job, code, said.read_text(errors="replace"))
+    outcome.wall_seconds = seconds
+    return outcome
+
+
+def _start_and_wait(job: Job, arguments: list[str], said: Path) -> int | None:
+    """The worker's exit code; None when it was killed for taking too long."""
+    with said.open("wb") as errors:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "sngd.bench.worker", *arguments],
+            env=_environment(job.threads),
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C is for this process, which then ends the worker and its ranks
+        )
+    try:
+        return worker.wait(job.limit)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+
+def _environment(threads: int) -> Mapping[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in _LAUNCHERS}
+    environment.update(dict.fromkeys(_THREADS, str(threads)))
+    paths = [str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return environment | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _read(path: Path) -> Outcome:
+    outcome = Outcome()
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            line: dict[str, Any] = json.loads(text)
+        except ValueError:  # cut off when the worker was killed
+            break
+        if "row" in line:
+            outcome.rows.append(line["row"])
+        elif "note" in line:
+            outcome.notes[line["note"]] += 1
+        elif "start" in line:
+            outcome.start = line["start"]
+        elif "end" in line:
+            outcome.end = line["end"]
+        elif not outcome.failure or len(line["message"]) > len(outcome.message):  # one rank has the text
+            outcome.failure, outcome.message = line["failure"], line["message"][:_MESSAGE]
+    return outcome
+
+
+def _explain(outcome: Outcome, job: Job, code: int | None, said: str) -> None:
+    """Name the failure of a worker that could not do so itself."""
+    if code == 0 or outcome.failure:
+        return
+    if code is None:
+        outcome.failure, outcome.message = "time-out", f"killed after {job.limit:.0f} s"
+    elif code == -signal.SIGKILL:
+        outcome.failure, outcome.message = "out of memory", "killed by the system"
+    else:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        last = said.strip().splitlines()[-1:] or [""]
+        outcome.failure, outcome.message = "error", f"ended with {how}: {last[0]}"[:_MESSAGE]

@@ -1,0 +1,115 @@
+"""One job in a process of its own, so that its peak of memory and its threads are its own.
+
+`python -m sngd.bench.worker JOB LINES` reads JOB, a spec and a number of ranks as JSON, and appends to LINES:
+
+    {"start": …}                                   before the first step
+    {"row": [seconds, step, error, loss]}          after every step
+    {"note": …}                                    what a step wants readers of a log to know
+    {"end": …}                                     result.json's content
+    {"failure": "error" | "out of memory", "message": …}
+
+What stands there when the process is killed is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sngd.bench.definition import build
+from sngd.collectives import Ranks, connect
+from sngd.config import RunConfig
+from sngd.run import pick_device, start_local_ranks
+from sngd.train import clock, train
+
+__all__ = ["main"]
+
+FAILED = 3
+
+
+class Lines:
+    """A file of JSON lines that several ranks may append to; a hook of the training loop.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", buffering=1, encoding="utf-8")
+        self.setup: dict[str, Any] = {}
+
+    def write(self, kind: str, value: Any, **more: Any) -> None:
+        """One line."""
+        self._file.write(json.dumps({kind: value, **more}) + "\n")
+
+    def start(self, info: dict[str, Any]) -> None:
+        """What runs, and how long it took to get there."""
+        kept = ("name", "parameters", "points", "world_size", "device", "dtype")
+        self.write("start", {**self.setup, **{key: info[key] for key in kept}})
+
+    def step(self, record: dict[str, Any]) -> None:
+        """One row."""
+        values = (record[key] for key in ("seconds", "step", "relative_l2", "loss"))
+        self.write("row", [_finite(value) for value in values])
+        if note := record.get("note"):
+            self.write("note", note)
+
+    def end(self, result: dict[str, Any]) -> None:
+        """How it ended."""
+        kept = ("relative_l2", "loss", "steps", "seconds", "peak_memory_bytes", "stop_reason")
+        self.write("end", {key: _finite(result[key]) for key in kept})
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a job, or start its ranks; 0 on success, 3 for a failure that LINES tells of."""
+    job, path = json.loads(Path(arguments[0]).read_text()), Path(arguments[1])
+    if job["ranks"] > 1 and "RANK" not in os.environ:
+        return start_local_ranks(job["ranks"], list(arguments), module="sngd.bench.worker")
+    lines = Lines(path)
+    try:
+        run = build(job["spec"])
+        device = pick_device(run.device)
+        ranks = connect(device)
+        try:
+            lines.setup = {"warmup_seconds": _warm_up(run, ranks, device)}
+            train(run, ranks, device, hooks=[lines])
+        finally:
+            ranks.close()
+    except Exception as error:  # whatever it is, it is this run's result
+        lines.write("failure", _kind(error), message=f"{type(error).__name__}: {error}")
+        return FAILED
+    return 0
+
+
+def _kind(error: Exception) -> str:
+    full = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+    return "out of memory" if full else "error"
+
+
+def _warm_up(run: RunConfig, ranks: Ranks, device: torch.device) -> float:
+    """Seconds of one step on a GPU that nobody counts: it loads libraries and compiles kernels."""
+    if device.type != "cuda":
+        return 0.0
+    began = time.perf_counter()
+    train(dataclasses.replace(run, max_steps=1), ranks, device)
+    seconds = clock(device) - began
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
