@@ -9,8 +9,9 @@ from __future__ import annotations
 from sngd.optimizers.auto import Auto
 from sngd.optimizers.base import Optimizer, Report, Stepper
 from sngd.optimizers.engd import ENGD
-from sngd.optimizers.first_order import LBFGS, SOAP, Adam
+from sngd.optimizers.first_order import SOAP, Adam
 from sngd.optimizers.kernel import ENGDW, SPRING
+from sngd.optimizers.lbfgs import LBFGS
 from sngd.optimizers.quasi_newton import SSBroyden
 from sngd.optimizers.sngd import SNGD
 

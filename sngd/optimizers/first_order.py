@@ -1,4 +1,4 @@
-"""First-order optimizers: torch's Adam and L-BFGS, and SOAP, on the flat parameter vector.
+"""First-order optimizers on the flat parameter vector: Adam and SOAP.
 
 The gradient is summed over ranks and equal on all of them bit for bit, so every rank takes the same step.
 
@@ -24,16 +24,7 @@ from sngd.objective import Objective, State
 from sngd.optimizers.base import Report, Stepper
 from sngd.optimizers.zero import ZeroStepper
 
-__all__ = ["LBFGS", "SOAP", "Adam"]
-
-# torch.optim.LBFGS forgets a pair (s, y) unless y·s > 1e-10, whatever the size of the loss. The loss it is
-# shown is larger by this factor, a power of two, so that the threshold lies below rounding: nothing else in
-# the method depends on the loss's scale.
-_LBFGS_SCALE = 2.0**80
-# Most gradients of one line search, as torch has it.
-_LINE_SEARCH = 25
-# What stands for a loss that is not finite, in units of the loss at the start of the line search.
-_WALL = 1e3
+__all__ = ["SOAP", "Adam", "FirstOrderStepper"]
 
 
 @dataclass(frozen=True)
@@ -129,10 +120,10 @@ class Adam(_FirstOrder):
 class SOAP(_FirstOrder):
     """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv 2409.11321).
 
-    The implementation is that of the package pytorch-optimizer, one matrix per layer; the defaults are those
-    of Wang, Bhartari, Li and Perdikaris 2025 (arXiv 2502.00604) for physics-informed networks. Its first
-    eigenbases are those of singular matrices, in whose null spaces rounding chooses: all ranks take the same
-    steps, but another number of ranks takes others.
+    The implementation is that of the package pytorch-optimizer, one matrix per layer, with its defaults; Wang,
+    Bhartari, Li and Perdikaris 2025 (arXiv 2502.00604) use SOAP for physics-informed networks, with a refresh
+    of 2. Its first eigenbases are those of singular matrices, in whose null spaces rounding chooses:
+    all ranks take the same steps, but another number of ranks takes others.
 
     Args:
         rate: η, the length of a step per parameter.
@@ -149,8 +140,10 @@ class SOAP(_FirstOrder):
         ValueError: a field is out of range, named with its value.
     """
 
-    beta1: float = 0.99
-    refresh: int = 2
+    rate: float = 3e-3
+    beta1: float = 0.95
+    beta2: float = 0.95
+    refresh: int = 10
 
     def _checks(self) -> list[tuple[str, bool, str]]:
         return [*super()._checks(), ("refresh", whole(self.refresh, 1), "a whole number ≥ 1")]
@@ -240,116 +233,3 @@ class FirstOrderStepper:
     def save(self) -> dict[str, Any]:
         """Updates so far and the torch optimizer's own state."""
         return {"updates": self.updates, "optimizer": self.optimizer.state_dict()}
-
-
-# ---------------------------------------------------------------------------------------------
-# L-BFGS
-# ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LBFGS:
-    """Limited-memory BFGS with a strong Wolfe line search: torch.optim.LBFGS, one iteration per step.
-
-    Source: Liu and Nocedal, Mathematical Programming 45 (1989); Nocedal and Wright, Numerical Optimization,
-    algorithms 7.5 and 3.5.
-
-    Args:
-        history: pairs (s, y) that are kept; 2 · history · P numbers in float64.
-
-    Raises:
-        ValueError: a field is out of range, named with its value.
-    """
-
-    history: int = 100
-
-    def __post_init__(self) -> None:
-        require(self, [("history", whole(self.history, 1), "a whole number ≥ 1")], "optimizer.")
-
-    def start(self, objective: Objective, state: State, seed: int, rows: int) -> LBFGSStepper:
-        """A stepper at a state; seed and rows play no part."""
-        return LBFGSStepper(self, state)
-
-
-class LBFGSStepper:
-    """L-BFGS on the way, in float64 whatever the dtype of θ.
-
-    Args:
-        config: its settings.
-        state: where it stands.
-    """
-
-    def __init__(self, config: LBFGS, state: State) -> None:
-        self.config, self.state = config, state
-        self._theta = state.theta.double().clone()
-        self._gradient: Tensor | None = None
-        self._known: State | None = None  # the state that _gradient belongs to
-        self.optimizer = self._build()
-
-    def _build(self) -> torch.optim.LBFGS:
-        # tolerances are for a loop of many iterations; here every call is one, and the run says when to stop
-        return torch.optim.LBFGS(
-            [self._theta],
-            max_iter=1,
-            max_eval=1 + _LINE_SEARCH,
-            tolerance_grad=0.0,
-            tolerance_change=0.0,
-            history_size=self.config.history,
-            line_search_fn="strong_wolfe",
-        )
-
-    def step(self, objective: Objective, number: int) -> Report:
-        """One iteration: direction and line search; the history is dropped where no lower loss is found."""
-        evaluations = 0
-        if self._known is not self.state:
-            self._renew(*objective.gradient(self.state.theta))
-            evaluations = 1
-        assert self._gradient is not None
-        start, trials = self.state, [(self.state, self._gradient)]
-
-        def closure() -> float:
-            state, gradient = self._at(objective, trials)
-            if math.isfinite(state.loss) and bool(torch.isfinite(gradient).all()):
-                self._theta.grad = gradient * _LBFGS_SCALE
-                return state.loss * _LBFGS_SCALE
-            self._theta.grad = torch.zeros_like(gradient)  # a flat wall: torch makes NaN of inf
-            return _WALL * start.loss * _LBFGS_SCALE
-
-        self.optimizer.step(closure)
-        state, gradient = self._at(objective, trials)
-        evaluations += len(trials) - 1
-        if not state.loss < start.loss:
-            self._theta.copy_(start.theta)
-            self.optimizer = self._build()
-            return Report(accepted=False, evaluations=evaluations, note="no lower loss: history dropped")
-        self.state, self._gradient, self._known = state, gradient, state
-        return Report(accepted=True, evaluations=evaluations)
-
-    def _at(self, objective: Objective, trials: list[tuple[State, Tensor]]) -> tuple[State, Tensor]:
-        """State and gradient at the optimizer's θ, looked up among those of this step first."""
-        theta = self._theta.to(self.state.theta.dtype, copy=True)
-        for state, gradient in reversed(trials):
-            if torch.equal(state.theta, theta):
-                return state, gradient
-        state, gradient = objective.gradient(theta)
-        trials.append((state, gradient.double()))
-        return trials[-1]
-
-    def _renew(self, state: State, gradient: Tensor) -> None:
-        """Go on from a state whose points or weights have changed, or from another θ.
-
-        torch forms y as the new gradient less the one it remembers. The remembered one is shifted by what the
-        change alone does to the gradient, so that y stays a difference of gradients of one and the same loss.
-        """
-        gradient = gradient.double()
-        entry = self.optimizer.state[self._theta]
-        if self._gradient is not None and "prev_flat_grad" in entry:
-            entry["prev_flat_grad"] += (gradient - self._gradient) * _LBFGS_SCALE
-        if not torch.equal(self._theta.to(state.theta.dtype), state.theta):
-            self._theta.copy_(state.theta)
-            self.optimizer = self._build()
-        self.state, self._gradient, self._known = state, gradient, state
-
-    def save(self) -> dict[str, Any]:
-        """The torch optimizer's own state: history, last direction and gradient."""
-        return {"optimizer": self.optimizer.state_dict()}

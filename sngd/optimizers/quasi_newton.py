@@ -33,21 +33,24 @@ Variant = Literal["ssbroyden", "ssbfgs", "bfgs"]
 
 # A step whose y·s is this small beside |y||s| tells of rounding, not of curvature.
 _FLAT = 1e-14
+# Where no step along −g lowers the loss, the next one is shorter by this: scipy halves ten times.
+_SHORTER = 1e-3
 
 
 @dataclass(frozen=True)
 class SSBroyden:
     """Self-scaled Broyden methods with a strong Wolfe line search.
 
-    Source: Al-Baali, Computational Optimization and Applications 9 (1998), and Al-Baali and Khalfan, Applied
-    Mathematics and Computation 169 (2005), for τ and φ; Urbán, Stefanou and Pons, J. Comput. Phys. 523 (2025)
-    113656 (arXiv 2405.04230), for their use on physics-informed networks. The line search is
-    scipy.optimize.line_search.
+    Source: Al-Baali, Computational Optimization and Applications 9 (1998), and Al-Baali and Khalfan,
+    Optimization Methods and Software 20 (2005), for τ and φ; Urbán, Stefanou and Pons, J. Comput. Phys. 523
+    (2025) 113656 (arXiv 2405.04230), for their use on physics-informed networks. The line search is
+    scipy.optimize.line_search. As published, some hundred steps of Adam go first (`RunConfig.warmup_steps`):
+    from the initial parameters the method may stagnate for hundreds of steps.
 
     Args:
         variant: "ssbroyden" (τ and φ from the curvature along the step), "ssbfgs" (τ alone, φ = 1) or "bfgs"
             (τ = φ = 1).
-        initial_scaling: scale the first H, which is the identity over |g| so that the first step tried has
+        initial_scaling: scale the first H, a multiple of the identity with which the first step tried has
             length 1, by the curvature along that step.
         armijo: c₁ of the Wolfe conditions, 0 < c₁ < c₂.
         curvature: c₂ of the Wolfe conditions, c₁ < c₂ < 1.
@@ -194,6 +197,7 @@ class SSBroydenStepper:
         self._gradient = torch.empty(0)
         self._known: State | None = None  # the state that _gradient belongs to
         self._before: float | None = None  # loss one step ago, for the first α of the line search
+        self._length = 1.0  # of the first step tried where H begins anew
 
     def step(self, objective: Objective, number: int) -> Report:
         """One iteration; where the line search fails, H begins anew."""
@@ -203,18 +207,19 @@ class SSBroydenStepper:
             self._gradient, self._known, self._before = gradient.double(), self.state, None
             evaluations = 1
         g, origin = self._gradient, self.state.theta.double()
-        p = -g / g.norm() if self.inverse is None else -(self.inverse @ g)
+        p = -g * (self._length / g.norm()) if self.inverse is None else -(self.inverse @ g)
         slope = float(g @ p)
         line = _Line(objective, self.state, origin, p)
         alpha = self._search(line, slope) if slope < 0 and math.isfinite(slope) else None
         evaluations += len(line.tried)
         if alpha is None:
+            self._length *= 1.0 if self.inverse is not None else _SHORTER
             self.inverse = self._before = None
             return Report(accepted=False, evaluations=evaluations, note="line search failed: H begins anew")
         state, gradient = line.at(alpha)
         s, y = state.theta.double() - origin, gradient - g
         self._update(s, y, g, alpha)
-        self._before = self.state.loss
+        self._before, self._length = self.state.loss, float(s.norm())
         self.state, self._gradient, self._known = state, gradient, state
         return Report(accepted=True, evaluations=evaluations)
 
@@ -246,7 +251,8 @@ class SSBroydenStepper:
             return
         first = self.inverse is None
         if self.inverse is None:
-            self.inverse = torch.eye(len(s), dtype=torch.float64, device=s.device) / g.norm()
+            eye = torch.eye(len(s), dtype=torch.float64, device=s.device)
+            self.inverse = eye * (self._length / g.norm())
         hy = self.inverse @ y
         b, h = -alpha * float(s @ g) / ys, float(y @ hy) / ys
         scale = first and self.config.initial_scaling
