@@ -1,10 +1,10 @@
-"""Our ENGD-W and SPRING beside the logs of the published ones, step by step, on Poisson's equation in 5 dimensions.
+"""Our ENGD-W and SPRING beside the logs of the published ones, step by step, on Poisson's equation in 5-d.
 
 Published: the runs behind arXiv 2505.12149, repository rla-pinns, logs of the best run of each sweep (one seed),
-64-64-48-48 tanh, 3,000 + 500 points drawn anew in every step, line search. They hold absolute root mean squares
-over the interior, here divided by that of the solution, √(5/2). A step counts from 0 there, from 1 here.
+64-64-48-48 tanh, 3,000 + 500 points drawn anew in every step, line search. They hold absolute root mean
+squares over the interior, here divided by that of the solution, √(5/2). A step counts from 0 there, from 1 here.
 
-Ours: `sngd bench rivals --only poisson5d`, with the same settings and initial values of the same distribution.
+Ours: `sngd bench rivals --only poisson5d`: the same settings, initial values of the same distribution.
 
 Run: python -m benchmarks.fidelity
 """
