@@ -1,10 +1,9 @@
 """Our ENGD-W and SPRING beside the logs of the published ones, step by step, on Poisson's equation in 5-d.
 
-Published: the runs behind arXiv 2505.12149, repository rla-pinns, logs of the best run of each sweep (one seed),
-64-64-48-48 tanh, 3,000 + 500 points drawn anew in every step, line search. They hold absolute root mean
-squares over the interior, here divided by that of the solution, √(5/2). A step counts from 0 there, from 1 here.
-
-Ours: `sngd bench rivals --only poisson5d`: the same settings, initial values of the same distribution.
+Published: the runs behind arXiv 2505.12149, repository rla-pinns, logs of the best run of each sweep (one
+seed), 64-64-48-48 tanh, 3,000 + 500 points drawn anew in every step, line search. They hold absolute errors
+(root mean squares over the interior), here divided by that of the solution, √(5/2). Steps count from 0 there,
+from 1 here. Ours: `sngd bench rivals --only poisson5d`, the same settings and distribution of initial values.
 
 Run: python -m benchmarks.fidelity
 """
@@ -44,7 +43,7 @@ def ours(path: Path, label: str) -> list[dict[int, float]]:
 
 
 def first_step(curve: dict[int, float], goal: float) -> float | None:
-    """The first step at which a curve lies at or below a goal, between logged steps by interpolation of logs."""
+    """The first step with an error at or below a goal; between logged steps, logs are interpolated."""
     steps = sorted(curve)
     for before, after in zip([None, *steps], steps, strict=False):
         if curve[after] <= goal:

@@ -171,6 +171,7 @@ def search_damping(
         The outcome; with no trial accepted, damping is the last λ times 1000.
     """
     spent, ratio = 0, -math.inf
+    damping = max(damping, model.least_damping)
     candidate = max(damping / _LADDER, model.least_damping)
     while candidate < damping * _CEILING:
         trial, used, cost = correct(model, candidate, evaluate, corrections)

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from sngd.checks import require, whole, within
@@ -115,7 +116,6 @@ class SketchedModel:
     """
 
     note = ""
-    least_damping = 0.0
 
     def __init__(self, basis: Tensor, product: Tensor, state: State, ranks: Ranks) -> None:
         self.basis, self.product, self.ranks = basis, product, ranks
@@ -126,6 +126,11 @@ class SketchedModel:
     def largest(self) -> float:
         """σ_1² of A."""
         return float(self.core.sigma[0]) ** 2
+
+    @property
+    def least_damping(self) -> float:
+        """(rounding × σ_1)²: A is not known to more."""
+        return self.largest * torch.finfo(self.core.sigma.dtype).eps ** 2
 
     def solve(self, damping: float) -> Tensor:
         """The damped solution z(λ), (k,)."""

@@ -50,7 +50,7 @@ class _Collect:
 def _follow(ranks, name):
     hook = _Collect()
     trained = train(_runs()[name], ranks, torch.device("cpu"), hooks=[hook])
-    return [record["loss"] for record in hook.records], trained.theta, trained.result
+    return hook.records, trained.theta, trained.result
 
 
 @cache
@@ -59,7 +59,7 @@ def _followed(name, size):
 
 
 def _losses(name, size):
-    return _followed(name, size)[0][0]
+    return [record["loss"] for record in _followed(name, size)[0][0]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -81,3 +81,39 @@ def test_parameters_are_equal_bit_for_bit_on_all_ranks(name):
     (_, first, _), *others = _followed(name, 3)
     for _, other, _ in others:
         assert torch.equal(first, other)
+
+
+# ---------------------------------------------------------------------------------------------
+# What travels
+# ---------------------------------------------------------------------------------------------
+
+NUMBER = 8  # bytes
+VOTES = 5 * 4  # one float32 for each reason to stop
+
+
+def _shares(points: int, size: int) -> list[int]:
+    return [points * (r + 1) // size - points * r // size for r in range(size)]
+
+
+def _expected_bytes(name: str, record: dict, parameters: int, size: int) -> int:
+    """Of one step with the published line search."""
+    conditions = [c.points for c in _runs()[name].problem.conditions]
+    numbers = len(conditions) * record["evaluations"] + parameters  # losses, gradient
+    if name == "exact":
+        return (numbers + parameters**2) * NUMBER + VOTES
+    equation, *others = (_shares(points, size) for points in conditions)
+    values = [sum(share) for share in zip(*others, strict=True)]  # conditions on values alone: one batch
+    widths = 2 + 10 + 10 + 10 + 10 + 1
+    factors = widths * (4 * max(equation) + max(values))  # value, slopes and u_xx against the value alone
+    longest = max(a + b for a, b in zip(equation, values, strict=True))
+    batches = 2  # the numbers of points in each
+    return (numbers + sum(conditions) ** 2 + parameters + factors + longest + batches) * NUMBER + VOTES
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", ["exact", "kernel"])
+def test_a_gram_matrix_factors_and_vectors_travel(name, size):
+    records, _, result = _followed(name, size)[0]
+    per_step = np.diff([record["bytes_sent"] for record in records])
+    for record, sent in zip(records[1:], per_step, strict=True):
+        assert sent == _expected_bytes(name, record, result["parameters"], size), record

@@ -314,4 +314,4 @@ def test_an_optimizer_may_be_given_by_name():
     assert _parse("--optimizer", "sngd", "--optimizer.rank", "7").optimizer == SNGD(rank=7)
     with pytest.raises(ValueError) as caught:
         _parse("--optimizer", "sgdn")
-    assert str(caught.value).startswith("optimizer='sgdn' must be one of sngd")
+    assert str(caught.value).startswith("optimizer='sgdn' must be one of auto, sngd, ")

@@ -158,3 +158,10 @@ def test_the_watch_sees_a_jacobian_that_is_kept():
     with largest_allocation() as seen:
         stepper.step(objective, 1)
     assert seen.elements > n * p / 4
+
+
+def test_the_damping_has_a_floor_at_the_rounding_of_the_sketch():
+    objective, stepper = _stepper(heat(), SNGD(rank=8, damping=1e-40))
+    report = stepper.step(objective, 1)
+    floor = (np.finfo(float).eps * float(report.sigma[0])) ** 2
+    assert report.damping >= floor
