@@ -120,9 +120,9 @@ class Adam(_FirstOrder):
 class SOAP(_FirstOrder):
     """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv 2409.11321).
 
-    The implementation is that of the package pytorch-optimizer, one matrix per layer, with its defaults; Wang,
-    Bhartari, Li and Perdikaris 2025 (arXiv 2502.00604) use SOAP for physics-informed networks, with a refresh
-    of 2. Its first eigenbases are those of singular matrices, in whose null spaces rounding chooses:
+    The implementation is that of the package pytorch-optimizer, one matrix per layer, with its defaults;
+    Wang, Bhartari, Li and Perdikaris 2025 (arXiv 2502.00604) use SOAP for physics-informed networks, with a
+    refresh of 2. Its first eigenbases are those of singular matrices, in whose null spaces rounding chooses:
     all ranks take the same steps, but another number of ranks takes others.
 
     Args:
