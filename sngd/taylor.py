@@ -32,7 +32,7 @@ Channel = tuple[int, ...] | Laplacian
 Alpha = tuple[int, ...]
 
 # Accumulations over channels are made in about so many operations.
-_ROUNDS = 8
+_ROUNDS = 16
 
 
 def close(requested: set[Channel]) -> tuple[Channel, ...]:

@@ -29,7 +29,7 @@ from sngd.trust import Outcome
 __all__ = ["Auto"]
 
 # A Gram matrix serves while λ is this many times above its rounding; closer, its steps begin to fail.
-_SAFETY = 100.0
+_SAFETY = 10.0
 # Another form must save this share of a step before the present one is left.
 _GAIN = 0.15
 # The first rank is the largest of these that costs at most so many times the least.

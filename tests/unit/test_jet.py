@@ -29,7 +29,7 @@ CHANNEL_SETS: dict[str, set[Channel]] = {
     "laplacians and others": {Laplacian((0, 1)), Laplacian((0, 1, 2)), (2, 2), (0, 1, 1)},
 }
 # more axes than are accumulated one by one, and a number that blocks of channels do not divide
-MANY_AXES = 21
+MANY_AXES = 35
 
 
 def derivative(values: Tensor, x: Tensor, channel: Channel) -> Tensor:
@@ -166,7 +166,7 @@ def test_a_laplacian_of_many_axes_equals_nested_autograd(dim: int) -> None:
 
 
 def test_rules_of_many_axes_forwards_and_backwards_equal_autograd() -> None:
-    channels = close({Laplacian(tuple(range(MANY_AXES))), Laplacian((0, 1, 18, 20))})
+    channels = close({Laplacian(tuple(range(MANY_AXES))), Laplacian((0, 1, 32, 34))})
     rules = TaylorRules(channels)
     generator = torch.Generator().manual_seed(3)
     z = torch.randn(len(channels), 2, 3, generator=generator, dtype=torch.float64)
