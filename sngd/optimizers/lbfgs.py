@@ -25,7 +25,7 @@ __all__ = ["LBFGS"]
 # torch.optim.LBFGS forgets a pair (s, y) unless y·s > 1e-10, whatever the size of the loss. The loss it is
 # shown is larger by this factor, a power of two, so that the threshold lies below rounding: nothing else in
 # the method depends on the loss's scale.
-_LBFGS_SCALE = 2.0**80
+_SCALE = 2.0**80
 # Most gradients of one line search, as torch has it.
 _LINE_SEARCH = 25
 # What stands for a loss that is not finite, in units of the loss at the start of the line search.
@@ -95,10 +95,10 @@ class LBFGSStepper:
         def closure() -> float:
             state, gradient = self._at(objective, trials)
             if math.isfinite(state.loss) and bool(torch.isfinite(gradient).all()):
-                self._theta.grad = gradient * _LBFGS_SCALE
-                return state.loss * _LBFGS_SCALE
+                self._theta.grad = gradient * _SCALE
+                return state.loss * _SCALE
             self._theta.grad = torch.zeros_like(gradient)  # a flat wall: torch makes NaN of inf
-            return _WALL * start.loss * _LBFGS_SCALE
+            return _WALL * start.loss * _SCALE
 
         self.optimizer.step(closure)
         state, gradient = self._at(objective, trials)
@@ -129,7 +129,7 @@ class LBFGSStepper:
         gradient = gradient.double()
         entry = self.optimizer.state[self._theta]
         if self._gradient is not None and "prev_flat_grad" in entry:
-            entry["prev_flat_grad"] += (gradient - self._gradient) * _LBFGS_SCALE
+            entry["prev_flat_grad"] += (gradient - self._gradient) * _SCALE
         if not torch.equal(self._theta.to(state.theta.dtype), state.theta):
             self._theta.copy_(state.theta)
             self.optimizer = self._build()

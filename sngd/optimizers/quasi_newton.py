@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import line_search
 from torch import Tensor
 
 from sngd.checks import require, within
@@ -225,6 +224,8 @@ class SSBroydenStepper:
 
     def _search(self, line: _Line, slope: float) -> float | None:
         """A step length that meets the Wolfe conditions, or else the best that was tried if it is lower."""
+        from scipy.optimize import line_search  # takes half a second to load, which only this method needs
+
         loss = line.start.loss
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # that it failed is in its answer
