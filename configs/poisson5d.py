@@ -9,8 +9,8 @@ from sngd.problems import poisson5d
 
 run = RunConfig(
     problem=poisson5d(interior=3000, boundary=500),
-    network=MLP(hidden=(64, 64, 48, 48)),
+    network=MLP(hidden=(64, 64, 48, 48), initialization="torch"),
     resample_every=1,
     max_seconds=300,
-    target_error=1e-6,
+    target_error=1e-7,
 )

@@ -20,6 +20,8 @@ from sngd.tracking import write_whole
 
 __all__ = ["answer", "read_all", "report", "write_report"]
 
+# Files of the scripts in benchmarks/, which stand beside those of suites.
+_NO_SUITES = ("costs", "fidelity", "jacobian")
 _DECIDING = ("crossover", "rivals")
 
 
@@ -46,10 +48,10 @@ def write_report(folder: Path, draw: bool = False) -> Path:
 
 
 def read_all(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """Content by device and suite, in alphabetical order; other benchmarks' files have no suite."""
+    """Content by device and suite, in alphabetical order; other benchmarks leave their files beside them."""
     found = {}
     for path in sorted((folder / "results").glob("*/*.json")):
-        if path.stem != "jacobian":
+        if path.stem not in _NO_SUITES:
             found[path.parent.name, path.stem] = read(path)
     return found
 

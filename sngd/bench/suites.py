@@ -51,7 +51,8 @@ ENTRIES = {
     "spring": Entry("spring", form="kernel"),
     "adam": Entry("adam", run=_OFTEN),
     "lbfgs": Entry("lbfgs", run=_NOW_AND_THEN),
-    "ssbroyden": Entry("ssbroyden", run=_NOW_AND_THEN),
+    # Adam goes first, as published
+    "ssbroyden": Entry("ssbroyden", run={**_NOW_AND_THEN, "warmup_steps": 500}),
     "soap": Entry("soap", run=_OFTEN),
     "auto": Entry("auto"),
 }
