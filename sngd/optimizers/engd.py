@@ -12,17 +12,15 @@ Letters
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from sngd.checks import require, whole, within
 from sngd.gram import DampedMatrix, form_gramian
 from sngd.jacobian import FactoredJacobian
 from sngd.objective import Objective, State
-from sngd.optimizers.gauss_newton import GaussNewton, Globalization, LineSearch, Rule, TrustRegion
+from sngd.optimizers.gauss_newton import GaussNewton, StepRule
 from sngd.trust import Outcome
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ _COPIES = 3
 
 
 @dataclass(frozen=True)
-class ENGD:
+class ENGD(StepRule):
     """Energy natural gradient descent with the exact Gramian G = JᵀJ, which takes P² numbers of memory.
 
     Args:
@@ -51,15 +49,7 @@ class ENGD:
         ValueError: a field is out of range, named with its value.
     """
 
-    globalization: Globalization = "line_search"
     fixed_damping: float = 0.0
-    halvings: int = 30
-    corrections: int = 8
-    acceptance: float = 0.075
-    damping: float = 1e-3
-
-    def __post_init__(self) -> None:
-        require(self, step_rule_checks(self), "optimizer.")
 
     def start(self, objective: Objective, state: State, seed: int, rows: int) -> GaussNewton[FullModel]:
         """A stepper at a state; nothing in it is random.
@@ -68,38 +58,7 @@ class ENGD:
             ValueError: G does not fit into the memory budget.
         """
         check_memory("ENGD", "Gramian", state.theta.numel(), state.theta, objective)
-        return GaussNewton(ExactForm(), choose_rule(self), state)
-
-
-class StepRule(Protocol):
-    """The fields that say how a step is chosen; ENGD, ENGDW and SPRING share them."""
-
-    @property
-    def globalization(self) -> str: ...
-    @property
-    def fixed_damping(self) -> float: ...
-    @property
-    def halvings(self) -> int: ...
-    @property
-    def corrections(self) -> int: ...
-    @property
-    def acceptance(self) -> float: ...
-    @property
-    def damping(self) -> float: ...
-
-
-def step_rule_checks(
-    config: StepRule, rules: tuple[str, ...] = ("line_search", "trust_region")
-) -> list[tuple[str, bool, str]]:
-    """What `require` is to check of the shared fields."""
-    return [
-        ("globalization", config.globalization in rules, " or ".join(f'"{rule}"' for rule in rules)),
-        ("fixed_damping", config.fixed_damping == 0 or within(config.fixed_damping, 0, math.inf), "≥ 0"),
-        ("halvings", whole(config.halvings, 0), "a whole number ≥ 0"),
-        ("corrections", whole(config.corrections, 0), "a whole number ≥ 0"),
-        ("acceptance", within(config.acceptance, 0, 1), "between 0 and 1"),
-        ("damping", within(config.damping, 0, math.inf), "finite and > 0"),
-    ]
+        return GaussNewton(ExactForm(), self.rule(), state)
 
 
 def fits(size: int, theta: Tensor, objective: Objective) -> bool:
@@ -202,11 +161,3 @@ class ExactForm:
     def save(self) -> dict[str, Any]:
         """Nothing."""
         return {}
-
-
-def choose_rule(config: ENGD | Any) -> Rule:
-    """The trust region or the published line search, as the config says."""
-    if config.globalization == "trust_region":
-        return TrustRegion(config.damping, config.corrections, config.acceptance)
-    damping = config.fixed_damping
-    return LineSearch(lambda model: model.solve(damping), damping, config.halvings)

@@ -15,17 +15,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from sngd.checks import require, whole, within
 from sngd.core import Core
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
 from sngd.trust import Model, Outcome, line_search, search_damping
 
-__all__ = ["FixedRate", "Form", "GaussNewton", "Globalization", "LineSearch", "LinearModel", "TrustRegion"]
+__all__ = [
+    "FixedRate",
+    "Form",
+    "GaussNewton",
+    "Globalization",
+    "LineSearch",
+    "LinearModel",
+    "StepRule",
+    "TrustRegion",
+]
 
 Globalization = Literal["trust_region", "line_search"]
 Evaluate = Callable[[Tensor], State]
@@ -161,6 +172,42 @@ class FixedRate:
     def save(self) -> dict[str, Any]:
         """The damping, which stays."""
         return {"damping": self.damping}
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """Settings of the rule, which forms with a Gram matrix share; each form's class says what they mean."""
+
+    globalization: Globalization = "line_search"
+    fixed_damping: float = 1e-12
+    halvings: int = 30
+    corrections: int = 8
+    acceptance: float = 0.075
+    damping: float = 1e-3
+
+    def __post_init__(self) -> None:
+        require(self, self._checks(), "optimizer.")
+
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        rules = self._rules()
+        return [
+            ("globalization", self.globalization in rules, " or ".join(f'"{rule}"' for rule in rules)),
+            ("fixed_damping", self.fixed_damping == 0 or within(self.fixed_damping, 0, math.inf), "≥ 0"),
+            ("halvings", whole(self.halvings, 0), "a whole number ≥ 0"),
+            ("corrections", whole(self.corrections, 0), "a whole number ≥ 0"),
+            ("acceptance", within(self.acceptance, 0, 1), "between 0 and 1"),
+            ("damping", within(self.damping, 0, math.inf), "finite and > 0"),
+        ]
+
+    def _rules(self) -> tuple[str, ...]:
+        return ("line_search", "trust_region")
+
+    def rule(self, direction: Callable[[Any], Tensor] | None = None) -> Rule:
+        """The trust region, or the published line search along a direction: by default that of λ."""
+        if self.globalization == "trust_region":
+            return TrustRegion(self.damping, self.corrections, self.acceptance)
+        damping = self.fixed_damping
+        return LineSearch(direction or (lambda model: model.solve(damping)), damping, self.halvings)
 
 
 class GaussNewton(Generic[M]):

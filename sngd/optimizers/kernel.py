@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from sngd.checks import require, within
+from sngd.checks import within
 from sngd.gram import DampedMatrix, Layout, form_kernel
 from sngd.jacobian import FactoredJacobian
 from sngd.objective import Objective, State
-from sngd.optimizers.engd import FullModel, check_memory, choose_rule, step_rule_checks
-from sngd.optimizers.gauss_newton import FixedRate, GaussNewton, Globalization, LineSearch, Rule
+from sngd.optimizers.engd import FullModel, check_memory
+from sngd.optimizers.gauss_newton import FixedRate, GaussNewton, Rule, StepRule
 from sngd.trust import Outcome
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ __all__ = ["ENGDW", "SPRING", "KernelForm"]
 
 
 @dataclass(frozen=True)
-class ENGDW:
+class ENGDW(StepRule):
     """Energy natural gradient descent by the Woodbury identity, ENGD-W; takes N² numbers of memory.
 
     Args:
@@ -51,16 +51,6 @@ class ENGDW:
         ValueError: a field is out of range, named with its value.
     """
 
-    globalization: Globalization = "line_search"
-    fixed_damping: float = 1e-12
-    halvings: int = 30
-    corrections: int = 8
-    acceptance: float = 0.075
-    damping: float = 1e-3
-
-    def __post_init__(self) -> None:
-        require(self, step_rule_checks(self), "optimizer.")
-
     def start(self, objective: Objective, state: State, seed: int, rows: int) -> GaussNewton[KernelModel]:
         """A stepper at a state; nothing in it is random.
 
@@ -68,47 +58,45 @@ class ENGDW:
             ValueError: K does not fit into the memory budget.
         """
         check_memory("ENGD-W", "kernel", rows, state.theta, objective)
-        return GaussNewton(KernelForm(), choose_rule(self), state)
+        return GaussNewton(KernelForm(), self.rule(), state)
 
 
 @dataclass(frozen=True)
-class SPRING:
+class SPRING(StepRule):
     """ENGD-W with momentum: δ = argmin ‖J δ + r‖² + λ‖δ − μφ‖², φ the last such direction.
 
     Args:
         globalization: "line_search" or "fixed_rate" (both as published), or "trust_region" (damping judged
             after chord corrections; φ is then the last accepted step).
         fixed_damping: published rules only: λ added to K, in the units of the loss.
-        momentum: μ.
-        rate: fixed rate only: share of the direction.
-        longest_step: fixed rate only: bound on the norm of a step.
         halvings: line search only: greatest j of the step lengths 2^{-j}.
         corrections: trust region only: most chord corrections per candidate.
         acceptance: trust region only: least ratio of actual to predicted reduction.
         damping: trust region only: first λ in units of σ_1².
+        momentum: μ.
+        rate: fixed rate only: share of the direction.
+        longest_step: fixed rate only: bound on the norm of a step.
 
     Raises:
         ValueError: a field is out of range, named with its value.
     """
 
-    globalization: Literal["line_search", "fixed_rate", "trust_region"] = "line_search"
-    fixed_damping: float = 1e-12
+    # one rule more than the others have
+    globalization: Literal["line_search", "fixed_rate", "trust_region"] = "line_search"  # type: ignore[assignment]
     momentum: float = 0.3
     rate: float = 0.06
     longest_step: float = 0.03
-    halvings: int = 30
-    corrections: int = 8
-    acceptance: float = 0.075
-    damping: float = 1e-3
 
-    def __post_init__(self) -> None:
-        own = [
+    def _checks(self) -> list[tuple[str, bool, str]]:
+        return [
+            *super()._checks(),
             ("momentum", self.momentum == 0 or within(self.momentum, 0, 1), "in [0, 1)"),
             ("rate", within(self.rate, 0, math.inf), "finite and > 0"),
             ("longest_step", within(self.longest_step, 0, math.inf), "finite and > 0"),
         ]
-        rules = ("line_search", "fixed_rate", "trust_region")
-        require(self, [*step_rule_checks(self, rules), *own], "optimizer.")
+
+    def _rules(self) -> tuple[str, ...]:
+        return ("line_search", "fixed_rate", "trust_region")
 
     def start(self, objective: Objective, state: State, seed: int, rows: int) -> GaussNewton[MomentumModel]:
         """A stepper at a state; nothing in it is random.
@@ -122,16 +110,12 @@ class SPRING:
         return GaussNewton(form, self._rule(form), state)
 
     def _rule(self, form: MomentumForm) -> Rule:
-        damping = self.fixed_damping
-
         def direction(model: MomentumModel) -> Tensor:
-            return form.unbiased(model.solve(damping))
+            return form.unbiased(model.solve(self.fixed_damping))
 
         if self.globalization == "fixed_rate":
-            return FixedRate(direction, damping, self.rate, self.longest_step)
-        if self.globalization == "line_search":
-            return LineSearch(direction, damping, self.halvings)
-        return choose_rule(self)
+            return FixedRate(direction, self.fixed_damping, self.rate, self.longest_step)
+        return self.rule(direction)
 
 
 class KernelModel(FullModel):

@@ -10,7 +10,7 @@ from sngd import MLP, SNGD, Adam, RunConfig
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
 from sngd.train import train
-from tests.ranks.harness import run_ranks
+from tests.ranks.harness import Collect, run_ranks
 
 pytestmark = [
     pytest.mark.launch,
@@ -19,20 +19,6 @@ pytestmark = [
 
 STAGES = (0, 1, 2, 3)
 STEPS = 25
-
-
-class _Collect:
-    def __init__(self):
-        self.records = []
-
-    def start(self, info):
-        pass
-
-    def step(self, record):
-        self.records.append(record)
-
-    def end(self, result):
-        pass
 
 
 def _run(**changes) -> RunConfig:
@@ -58,7 +44,7 @@ def _follow(ranks, runs):
     """Records and parameters of several runs, one after the other: DeepSpeed is loaded once."""
     result = []
     for run in runs:
-        hook = _Collect()
+        hook = Collect()
         trained = train(run, ranks, torch.device("cpu"), hooks=[hook])
         result.append((hook.records, trained.theta, trained.result))
     return result

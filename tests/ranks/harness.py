@@ -66,6 +66,22 @@ class RecordingRanks(TorchRanks):
         return super().broadcast(x)
 
 
+class Collect:
+    """A hook that keeps the records of a run."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def start(self, info: dict[str, Any]) -> None:
+        pass
+
+    def step(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+    def end(self, result: dict[str, Any]) -> None:
+        pass
+
+
 def _rank(rank: int, size: int, folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"

@@ -10,7 +10,7 @@ from sngd import ENGD, ENGDW, MLP, SPRING, RunConfig
 from sngd.collectives import LocalRanks
 from sngd.problems import burgers, heat
 from sngd.train import train
-from tests.ranks.harness import run_ranks
+from tests.ranks.harness import Collect, run_ranks
 
 STEPS = 20
 SMALL = {"max_steps": STEPS, "evaluate_points": 100, "device": "cpu", "memory_gb": 0.5}
@@ -33,22 +33,8 @@ def _runs() -> dict[str, RunConfig]:
     }
 
 
-class _Collect:
-    def __init__(self):
-        self.records = []
-
-    def start(self, info):
-        pass
-
-    def step(self, record):
-        self.records.append(record)
-
-    def end(self, result):
-        pass
-
-
 def _follow(ranks, name):
-    hook = _Collect()
+    hook = Collect()
     trained = train(_runs()[name], ranks, torch.device("cpu"), hooks=[hook])
     return hook.records, trained.theta, trained.result
 

@@ -14,7 +14,7 @@ from sngd.collectives import LocalRanks
 from sngd.core import Core, factor, tsqr
 from sngd.problems import burgers, heat, transport
 from sngd.train import draw_points, train
-from tests.ranks.harness import run_ranks
+from tests.ranks.harness import Collect, run_ranks
 
 STEPS = 5
 SMALL = {"max_steps": STEPS, "evaluate_points": 200, "device": "cpu", "memory_gb": 0.5}
@@ -55,22 +55,8 @@ class Followed:
     result: dict
 
 
-class _Collect:
-    def __init__(self):
-        self.records = []
-
-    def start(self, info):
-        pass
-
-    def step(self, record):
-        self.records.append(record)
-
-    def end(self, result):
-        pass
-
-
 def _follow(ranks, name: str) -> Followed:
-    hook, calls, projections, payloads = _Collect(), [], [], []
+    hook, calls, projections, payloads = Collect(), [], [], []
     project, agree = Core.project, train.__globals__["_Loop"]._agree
 
     def counted(core, *arguments):
@@ -184,7 +170,7 @@ def _fewer_points_than_ranks() -> RunConfig:
 
 
 def _train_on_three_points(ranks):
-    run, hook = _fewer_points_than_ranks(), _Collect()
+    run, hook = _fewer_points_than_ranks(), Collect()
     train(run, ranks, torch.device("cpu"), hooks=[hook])
     return [record["loss"] for record in hook.records]
 
