@@ -3,22 +3,26 @@
 Published: the runs behind arXiv 2505.12149, repository rla-pinns, logs of the best run of each sweep (one
 seed), 64-64-48-48 tanh, 3,000 + 500 points drawn anew in every step, line search. They hold absolute errors
 (root mean squares over the interior), here divided by that of the solution, √(5/2). Steps count from 0 there,
-from 1 here. Ours: `sngd bench rivals --only poisson5d`, the same settings and distribution of initial values.
+from 1 here. Ours: the same settings, initial values and points of the same distributions.
 
-Run: python -m benchmarks.fidelity
+Run: python -m benchmarks.fidelity [--only engd-w] [--seeds 0 1] [--steps 70]   (4 s a step on one core)
 """
 
 from __future__ import annotations
 
-import statistics
+import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from benchmarks.results import RESULTS, write
-from sngd.bench.store import read
+from benchmarks.results import write
+from sngd import ENGDW, MLP, SPRING, RunConfig
+from sngd.collectives import LocalRanks
 from sngd.plot import BLUE, ORANGE, picture
+from sngd.problems import poisson5d
+from sngd.train import train
 
 # step (from 0): relative L2 error after it
 PUBLISHED = {
@@ -33,13 +37,37 @@ PUBLISHED = {
         **{67: 5.15e-5, 81: 3.17e-5, 98: 2.00e-5},
     },
 }
+OPTIMIZERS = {
+    "engd-w": ENGDW(fixed_damping=3.1732122998048178e-12),
+    "spring": SPRING(fixed_damping=2.086286730036186e-10, momentum=0.0632666532797279),
+}
 GOALS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 
 
-def ours(path: Path, label: str) -> list[dict[int, float]]:
-    """Step → error of every seed."""
-    runs = [run for run in read(path)["runs"] if run["task"] == "poisson5d" and run["label"] == label]
-    return [{int(row[1]): row[2] for row in run["curve"] if row[2] is not None} for run in runs]
+class Curve:
+    """A hook that keeps the error after every step."""
+
+    def __init__(self) -> None:
+        self.errors: list[float] = []
+
+    def start(self, info: dict[str, Any]) -> None:
+        pass
+
+    def step(self, record: dict[str, Any]) -> None:
+        self.errors.append(record["relative_l2"])
+
+    def end(self, result: dict[str, Any]) -> None:
+        pass
+
+
+def run(label: str, seed: int, steps: int) -> list[float]:
+    """The error after each of our steps."""
+    hook = Curve()
+    network = MLP((64, 64, 48, 48), initialization="torch")
+    changes: dict[str, Any] = {"seed": seed, "max_steps": steps, "resample_every": 1, "device": "cpu"}
+    config = RunConfig(poisson5d(), network, OPTIMIZERS[label], evaluate_points=30_000, **changes)
+    train(config, LocalRanks(), torch.device("cpu"), hooks=[hook])
+    return hook.errors
 
 
 def first_step(curve: dict[int, float], goal: float) -> float | None:
@@ -54,35 +82,52 @@ def first_step(curve: dict[int, float], goal: float) -> float | None:
     return None
 
 
-def main() -> None:
-    """Compare, print, draw, write."""
-    (path,) = sorted(RESULTS.glob("*/rivals.json"))[:1]
-    content: dict[str, Any] = {}
-    with picture(path.parent / "fidelity.png", 9, 3.6) as figure:
-        for axes, (label, published) in zip(
-            figure.subplots(1, 2, sharey=True), PUBLISHED.items(), strict=True
-        ):
-            shifted = {step + 1: error for step, error in published.items()}
-            curves = ours(path, label)
-            last = max((max(curve) for curve in curves), default=0)
+def compare(label: str, curves: list[list[float]]) -> list[dict[str, Any]]:
+    """First steps to each goal, printed."""
+    published = {step + 1: error for step, error in PUBLISHED[label].items()}
+    rows = []
+    for goal in GOALS:
+        mine = [first_step(dict(enumerate(curve, start=1)), goal) for curve in curves]
+        rows.append({"error": goal, "published": first_step(published, goal), "here": mine})
+        print(f"{label:8s} {goal:.0e}: published step {rows[-1]['published']:.0f}, here {mine}", flush=True)
+    return rows
+
+
+def draw(found: dict[str, list[list[float]]], path: Path) -> None:
+    """Errors over steps, ours as lines and the published ones as points."""
+    with picture(path, 4.5 * len(found), 3.4) as figure:
+        panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+        for axes, (label, curves) in zip(panels, found.items(), strict=True):
             for number, curve in enumerate(curves):
-                name = f"here, {len(curves)} seeds" if number == 0 else None
-                axes.plot(list(curve), list(curve.values()), color=BLUE, lw=0.9, label=name)
-            known = {step: error for step, error in shifted.items() if step <= last}
+                name = f"here, {len(curves)} seed{'s' * (len(curves) > 1)}" if number == 0 else None
+                axes.plot(range(1, len(curve) + 1), curve, color=BLUE, lw=0.9, label=name)
+            last = max(map(len, curves))
+            known = {step + 1: error for step, error in PUBLISHED[label].items() if step < last}
             axes.plot(list(known), list(known.values()), "o", ms=4, color=ORANGE, label="published, one seed")
             axes.set(title=label, xlabel="step", yscale="log")
             axes.legend()
-            rows = []
-            for goal in GOALS:
-                mine = [first_step(curve, goal) for curve in curves]
-                rows.append({"error": goal, "published": first_step(shifted, goal), "here": mine})
-                reached = [step for step in mine if step is not None]
-                median = f"{statistics.median(reached):.0f}" if reached else "–"
-                theirs = rows[-1]["published"]
-                print(f"{label:8s} {goal:.0e}: published step {theirs:.0f}, here {median} {mine}")
-            content[label] = {"published": shifted, "first_step": rows}
-        figure.axes[0].set_ylabel("relative $L^2$ error")
-    print(f"written to {write('fidelity', content)}")
+        panels[0].set_ylabel("relative $L^2$ error")
+
+
+def main() -> None:
+    """Run, compare, draw, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=list(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--steps", type=int, default=70)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, list[list[float]]] = {}
+    for label in options.only:
+        found[label] = [run(label, seed, options.steps) for seed in options.seeds]
+        content = {
+            name: {"errors": curves, "first_step": compare(name, curves)} for name, curves in found.items()
+        }
+        path = write("fidelity", content)
+        draw(found, path.with_suffix(".png"))
+    print(f"written to {path}")
 
 
 if __name__ == "__main__":

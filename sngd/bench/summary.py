@@ -156,14 +156,16 @@ class Cell:
         return form if math.isfinite(self.times[form]) else None
 
     def ratio(self, form: str, rival: str) -> float:
-        """How many times longer the rival took than the form; a rival that did not get there took its budget.
+        """How many times longer the rival took than the form.
 
-        0 when the form did not get there but the rival did; nan when neither did.
+        A rival that did not get there took its budget, and no less than the form, whose last step may have
+        begun within the budget and ended after it. 0 when the form did not get there but the rival did; nan
+        when neither did.
         """
         mine, other = self.times[form], self.times[rival]
         if not math.isfinite(mine):
             return 0.0 if math.isfinite(other) else math.nan
-        return (other if math.isfinite(other) else self.budget) / mine
+        return (other if math.isfinite(other) else max(self.budget, mine)) / mine
 
     @property
     def second_arrived(self) -> bool:
