@@ -53,7 +53,7 @@ KINDS = tuple(f.name for f in fields(Work))
 # Seconds for a unit of each kind, fitted on the machine that benchmarks/results/*/costs.json names.
 # On a GPU nothing was measured: the figures guess at ratios of rates and are to be replaced by a fit.
 SPEEDS: Mapping[str, Mapping[str, float]] = {
-    "cpu": dict(zip(KINDS, (0.006481, 8.199e-11, 5.576e-09, 1.461e-11, 1.839e-11, 3.261e-11), strict=True)),
+    "cpu": dict(zip(KINDS, (0.005961, 9.29e-11, 6.827e-09, 1.444e-11, 1.814e-11, 3.051e-11), strict=True)),
     "cuda": dict(zip(KINDS, (2e-2, 1e-12, 1e-11, 3e-14, 2e-13, 1e-13), strict=True)),
 }
 
@@ -70,7 +70,7 @@ class Size:
         parameters: P.
         rows: N.
         ranks: R.
-        channels: C, of the batch with the most rows.
+        channels: C, in the mean over rows.
         components: q, likewise.
         widths: ω.
         layers: of the network.
@@ -80,8 +80,8 @@ class Size:
     parameters: int
     rows: int
     ranks: int
-    channels: int
-    components: int
+    channels: float
+    components: float
     widths: int
     layers: int
     passes: int = 1
@@ -89,18 +89,21 @@ class Size:
     @classmethod
     def of(cls, collocation: Collocation, rows: int, ranks: int, passes: int) -> Size:
         """The size of a problem; the same on every rank, whatever its share of the points."""
-        signatures = collocation.problem.signatures
-        counts = [
-            c.points * s.components for c, s in zip(collocation.problem.conditions, signatures, strict=True)
-        ]
-        main = signatures[counts.index(max(counts))]
-        network = collocation.network
+        problem, network = collocation.problem, collocation.network
+        pairs = list(zip(problem.conditions, problem.signatures, strict=True))
+        counts = [c.points * s.components for c, s in pairs]
+
+        def mean(values: list[int]) -> float:
+            return sum(n * v for n, v in zip(counts, values, strict=True)) / sum(counts)
+
+        channels = mean([len(s.channels) for _, s in pairs])
+        components = mean([s.components for _, s in pairs])
         return cls(
             network.parameters,
             rows,
             ranks,
-            len(main.channels),
-            main.components,
+            channels,
+            components,
             sum(o + i for o, i in network.shapes),
             len(network.shapes),
             passes,

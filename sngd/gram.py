@@ -130,7 +130,7 @@ def _rows(tile: Tile, jacobian: FactoredJacobian) -> Tensor | None:
     return None if prefers_factors(channels, widths, layers, parameters) else tile.dense(jacobian.theta.dtype)
 
 
-def prefers_factors(channels: int, widths: int, layers: int, parameters: int) -> bool:
+def prefers_factors(channels: float, widths: int, layers: int, parameters: int) -> bool:
     """Whether a block of K takes less time by factors than by rows: C² (ω + 64 L) < P.
 
     Args:

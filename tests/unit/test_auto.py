@@ -123,11 +123,11 @@ def test_what_does_not_fit_into_memory_is_not_considered(monkeypatch):
 
 def test_the_first_rank_is_what_is_cheap(monkeypatch):
     size = Size(parameters=10**6, rows=1000, ranks=1, channels=4, components=1, widths=1000, layers=4)
-    assert first_rank(size, CPU) < first_rank(dataclasses.replace(size, parameters=500), CPU)
-    _speeds(monkeypatch, steps=1.0)
-    assert first_rank(size, CPU) == 256
-    _speeds(monkeypatch, product=1.0)
-    assert first_rank(size, CPU) == 16
+    for work, rank in (("steps", 256), ("product", 16), ("qr", 16)):
+        _speeds(monkeypatch, **{work: 1.0})
+        assert first_rank(size, CPU) == rank
+    _speeds(monkeypatch, steps=1.0, qr=1e-10)
+    assert first_rank(size, CPU) < first_rank(dataclasses.replace(size, parameters=1000), CPU)
 
 
 @pytest.mark.parametrize("size", [2, 3])

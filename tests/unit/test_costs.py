@@ -18,12 +18,15 @@ SIZE = Size(parameters=1361, rows=10_240, ranks=1, channels=4, components=1, wid
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_size_is_read_off_the_batch_with_the_most_rows(name):
+def test_a_size_holds_the_channels_of_the_mean_row(name):
     collocation = CASES[name]().collocation()
     rows = collocation.row_count
     size = Size.of(collocation, rows, 3, 1)
-    main = max(collocation.batches, key=lambda batch: batch.rows.stop - batch.rows.start)
-    assert (size.channels, size.components) == (len(main.rules.channels), main.components)
+    batches = [
+        (len(b.points) * b.components, len(b.rules.channels), b.components) for b in collocation.batches
+    ]
+    assert size.channels == pytest.approx(sum(n * c for n, c, _ in batches) / rows)
+    assert size.components == pytest.approx(sum(n * q for n, _, q in batches) / rows)
     assert size.parameters == collocation.network.parameters
     assert size.share == pytest.approx(rows / 3)
 
