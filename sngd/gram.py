@@ -31,7 +31,7 @@ __all__ = ["DampedMatrix", "Layout", "form_gramian", "form_kernel"]
 # Columns of a panel of a symmetric product: wide enough for a fast product, narrow enough to save half of it.
 _PANEL = 512
 # Points of a block of K: its temporaries stay in the cache of a processor, or keep a GPU busy.
-_BLOCK = {"cpu": 256, "cuda": 4096}
+_BLOCK, _BLOCK_ON_GPU = 256, 4096
 # Operations of a matrix product that one pointwise pass over a block takes the time of.
 POINTWISE = 64
 _POWER_ITERATIONS = 20
@@ -152,7 +152,10 @@ def _partners(ranks: Ranks) -> list[int]:
 def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[list[Tile]]:
     """The factors of every rank's rows, in blocks of points; rows are numbered as in the whole matrix."""
     everyone: list[list[Tile]] = [[] for _ in range(ranks.size)]
-    starts, block = [s.start for s in layout.slices], _BLOCK[jacobian.theta.device.type]
+    starts, block = (
+        [s.start for s in layout.slices],
+        _BLOCK if jacobian.theta.device.type == "cpu" else _BLOCK_ON_GPU,
+    )
     tiles, network = list(jacobian.tiles()), jacobian.collocation.network
     for number, batch in enumerate(jacobian.collocation.batches):
         c, q = len(batch.rules.channels), batch.components
