@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sngd.checks import require, whole, within
 from sngd.costs import Size, exact_work, kernel_work, predict_seconds, sketched_work
@@ -88,7 +89,7 @@ class Auto:
         first = min(self.rank or first_rank(size, device), largest)
         config = SNGD(rank=first, max_rank=largest)
         rule = TrustRegion(self.damping, self.corrections, self.acceptance)
-        form = CheapestForm(SketchedForm(config, parameters, seed, rows), size, rule, device)
+        form = CheapestForm(SketchedForm(config, parameters, seed, rows), size, rule, state.theta)
         form.allowed = [
             name
             for name, order in (("exact", parameters), ("kernel", rows))
@@ -110,11 +111,12 @@ class CheapestForm:
         sketched: the sketched form, which keeps the rank.
         size: what costs depend on.
         rule: knows the damping.
-        device: whose speeds count.
+        theta: its device's speeds count, and its dtype's rounding.
     """
 
-    def __init__(self, sketched: SketchedForm, size: Size, rule: TrustRegion, device: torch.device) -> None:
-        self.sketched, self.size, self.rule, self.device = sketched, size, rule, device
+    def __init__(self, sketched: SketchedForm, size: Size, rule: TrustRegion, theta: Tensor) -> None:
+        self.sketched, self.size, self.rule, self.device = sketched, size, rule, theta.device
+        self.eps = torch.finfo(theta.dtype).eps
         self.forms: dict[str, Any] = {"sketched": sketched, "exact": ExactForm(), "kernel": KernelForm()}
         self.allowed: list[str] = []
         self.chosen, self.note = "", ""
@@ -145,8 +147,8 @@ class CheapestForm:
 
     def _gram_serves(self) -> bool:
         """Whether λ is well above the rounding of a Gram matrix."""
-        damping, eps = self.rule.damping, torch.finfo(torch.float64).eps
-        return self._trace is None or damping is None or damping > _SAFETY * eps * self._trace
+        damping = self.rule.damping
+        return self._trace is None or damping is None or damping > _SAFETY * self.eps * self._trace
 
     def _wanted_rank(self) -> int:
         """The rank for the present λ while no sketch sees the spectrum, whose decay is taken as geometric."""
@@ -185,7 +187,7 @@ class CheapestForm:
             self._trace = float(model.core.sigma.square().sum())
             self._seen = (self.sketched.rank, self._decades())
         else:
-            self._trace = model.least_damping / torch.finfo(torch.float64).eps
+            self._trace = model.least_damping / self.eps  # as the matrix has it
 
     def save(self) -> dict[str, Any]:
         """The form of the last step and the sketch's rank."""
