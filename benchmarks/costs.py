@@ -22,6 +22,7 @@ from sngd.collectives import LocalRanks
 from sngd.costs import KINDS, Size, Work, exact_work, kernel_work, predict_seconds, sketched_work
 from sngd.problem import Problem
 from sngd.problems import burgers, poisson2d
+from sngd.tracking import Values, Writer
 from sngd.train import build_objective, train
 
 ROWS = (500, 1500, 5000, 20000)
@@ -31,18 +32,13 @@ STEPS = 4
 LONGEST_STEP = 20.0  # seconds; what is predicted to take longer by the speeds of today is left out
 
 
-class _Steps:
+class _Steps(Writer):
     def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
+        super().__init__()
+        self.records: list[Values] = []
 
-    def start(self, info: dict[str, Any]) -> None:
-        pass
-
-    def step(self, record: dict[str, Any]) -> None:
+    def step(self, record: Values) -> None:
         self.records.append(record)
-
-    def end(self, result: dict[str, Any]) -> None:
-        pass
 
 
 def problems() -> list[tuple[str, Problem, MLP]]:

@@ -22,6 +22,7 @@ from sngd import ENGDW, MLP, SPRING, RunConfig
 from sngd.collectives import LocalRanks
 from sngd.plot import BLUE, ORANGE, picture
 from sngd.problems import poisson5d
+from sngd.tracking import Values, Writer
 from sngd.train import train
 
 # step (from 0): relative L2 error after it
@@ -44,20 +45,15 @@ OPTIMIZERS = {
 GOALS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 
 
-class Curve:
+class Curve(Writer):
     """A hook that keeps the error after every step."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.errors: list[float] = []
 
-    def start(self, info: dict[str, Any]) -> None:
-        pass
-
-    def step(self, record: dict[str, Any]) -> None:
+    def step(self, record: Values) -> None:
         self.errors.append(record["relative_l2"])
-
-    def end(self, result: dict[str, Any]) -> None:
-        pass
 
 
 def run(label: str, seed: int, steps: int) -> list[float]:

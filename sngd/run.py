@@ -24,7 +24,7 @@ from sngd import plot
 from sngd.collectives import Ranks, connect, host_rendezvous
 from sngd.config import RunConfig, describe, digest
 from sngd.networks import Network
-from sngd.tracking import Console, HistoryFile, ResultFile, read_history
+from sngd.tracking import Console, HistoryFile, ResultFile, Values, Writer, read_history
 from sngd.train import Hook, Trained, train
 
 __all__ = ["Source", "execute", "pick_device", "start_local_ranks"]
@@ -119,20 +119,16 @@ def _draw_once(run: RunConfig, trained: Trained, folder: Path) -> None:
         print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
 
 
-class _OnStart:
+class _OnStart(Writer):
     """A hook that makes the run folder once the problem has proved sound."""
 
     def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__()
         self._action = action
 
-    def start(self, info: dict[str, Any]) -> None:
+    def start(self, info: Values) -> None:
+        """Act."""
         self._action()
-
-    def step(self, record: dict[str, Any]) -> None:
-        pass
-
-    def end(self, result: dict[str, Any]) -> None:
-        pass
 
 
 def _claim_folder(run: RunConfig, ranks: Ranks) -> Path:

@@ -23,6 +23,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from sngd.collectives import TorchRanks
+from sngd.tracking import Values, Writer
 
 HANG_SECONDS = 60.0
 # CUDA and autograd's device threads do not survive a fork.
@@ -66,20 +67,15 @@ class RecordingRanks(TorchRanks):
         return super().broadcast(x)
 
 
-class Collect:
+class Collect(Writer):
     """A hook that keeps the records of a run."""
 
     def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
+        super().__init__()
+        self.records: list[Values] = []
 
-    def start(self, info: dict[str, Any]) -> None:
-        pass
-
-    def step(self, record: dict[str, Any]) -> None:
+    def step(self, record: Values) -> None:
         self.records.append(record)
-
-    def end(self, result: dict[str, Any]) -> None:
-        pass
 
 
 def _rank(rank: int, size: int, folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
