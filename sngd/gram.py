@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sngd.jacobian import FactoredJacobian, Tile, kernel_block
+from sngd.factors import Factors, kernel_block
+from sngd.jacobian import FactoredJacobian
 from sngd.residual import Batch
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ __all__ = ["DampedMatrix", "Layout", "form_gramian", "form_kernel"]
 
 # Columns of a panel of a symmetric product: wide enough for a fast product, narrow enough to save half of it.
 _PANEL = 512
+# Entries of J that a product for G takes at once.
+_ROWS = 1 << 24
 # Points of a block of K: its temporaries stay in the cache of a processor, or keep a GPU busy.
 _BLOCK, _BLOCK_ON_GPU = 256, 4096
 # Operations of a matrix product that one pointwise pass over a block takes the time of.
@@ -80,8 +83,8 @@ def form_gramian(jacobian: FactoredJacobian, ranks: Ranks) -> Tensor:
     """G = JᵀJ summed over ranks, (P, P), the same on every rank: P² numbers travel."""
     size = jacobian.shape[1]
     result = jacobian.theta.new_zeros(size, size)
-    for _, blocks in jacobian.row_blocks():
-        _add_lower_product(torch.cat(blocks, dim=1).T, result)
+    for _, rows in jacobian.row_blocks(_ROWS):
+        _add_lower_product(rows.T, result)
     return ranks.sum(_mirror(result))
 
 
@@ -116,18 +119,18 @@ def form_kernel(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> Ten
                     _add_lower_product(rows, block)
                     block = _mirror(block)
                 else:
-                    block = rows @ second.dense(jacobian.theta.dtype).T
+                    block = rows @ second.dense().T
                 result[first.rows, second.rows] = block
                 result[second.rows, first.rows] = block.T
     return ranks.sum(result)
 
 
-def _rows(tile: Tile, jacobian: FactoredJacobian) -> Tensor | None:
+def _rows(tile: Factors, jacobian: FactoredJacobian) -> Tensor | None:
     """The tile's rows (m·q, P) where their products take less time than those of factors."""
     channels = len(tile.inputs[0])
     widths = sum(h.shape[2] + d.shape[3] for h, d in zip(tile.inputs, tile.cotangents, strict=True))
     layers, parameters = len(tile.inputs), jacobian.shape[1]
-    return None if prefers_factors(channels, widths, layers, parameters) else tile.dense(jacobian.theta.dtype)
+    return None if prefers_factors(channels, widths, layers, parameters) else tile.dense()
 
 
 def prefers_factors(channels: float, widths: int, layers: int, parameters: int) -> bool:
@@ -149,14 +152,14 @@ def _partners(ranks: Ranks) -> list[int]:
     return [(ranks.rank + shift) % ranks.size for shift in range(half + (not twice))]
 
 
-def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[list[Tile]]:
+def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[list[Factors]]:
     """The factors of every rank's rows, in blocks of points; rows are numbered as in the whole matrix."""
-    everyone: list[list[Tile]] = [[] for _ in range(ranks.size)]
+    everyone: list[list[Factors]] = [[] for _ in range(ranks.size)]
     starts, block = (
         [s.start for s in layout.slices],
         _BLOCK if jacobian.theta.device.type == "cpu" else _BLOCK_ON_GPU,
     )
-    tiles, network = list(jacobian.tiles()), jacobian.collocation.network
+    tiles, network = list(jacobian.factors()), jacobian.collocation.network
     for number, batch in enumerate(jacobian.collocation.batches):
         c, q = len(batch.rules.channels), batch.components
         shapes = [(c, i) for _, i in network.shapes] + [(c, q, o) for o, _ in network.shapes]
@@ -176,7 +179,7 @@ def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[
                 cut = [x[:, a : a + block] for x in factors]
                 first = starts[rank] + a * q
                 rows = slice(first, first + cut[0].shape[1] * q)
-                everyone[rank].append(Tile(rows, cut[: len(cut) // 2], cut[len(cut) // 2 :]))
+                everyone[rank].append(Factors(rows, cut[: len(cut) // 2], cut[len(cut) // 2 :]))
             starts[rank] += len(part) * q
     return everyone
 

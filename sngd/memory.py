@@ -62,7 +62,7 @@ def make_plan(collocation: Collocation, itemsize: int, budget: int) -> Plan:
             f"needs with P={network.parameters:,}; raise memory_gb"
         )
     if points * per_point <= _KEPT_SHARE * budget:
-        return Plan("rows", None, budget)
+        return Plan("factors", None, budget)
     chunk = max(1, int(_CHUNK_SHARE * budget / per_point))
     keep: Keep = "factors" if points * 2 * factors <= _KEPT_SHARE * budget else "nothing"
     return Plan(keep, chunk, budget)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sngd.jacobian import FactoredJacobian, Workspace
+from sngd.jacobian import FactoredJacobian
 from sngd.memory import Plan
 from sngd.residual import Collocation, NonFiniteResidualError, ResidualError
 
@@ -60,7 +60,6 @@ class Objective:
     def __init__(self, collocation: Collocation, ranks: Ranks, plan: Plan) -> None:
         self.collocation, self.ranks, self.plan = collocation, ranks, plan
         self.collocation.chunk = plan.chunk
-        self.workspace = Workspace()
         self._scale = collocation.scale
 
     @property
@@ -110,7 +109,7 @@ class Objective:
     def jacobian(self, theta: Tensor) -> FactoredJacobian:
         """J of the weighted residual at θ."""
         return FactoredJacobian(
-            self.collocation, theta, self._scale, keep=self.plan.keep, workspace=self.workspace
+            self.collocation, theta, self._scale, keep=self.plan.keep
         )
 
     def gradient(self, theta: Tensor) -> tuple[State, Tensor]:

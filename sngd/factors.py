@@ -1,0 +1,173 @@
+"""Factors of the rows of the Jacobian, and rows formed from them a tile at a time.
+
+Row (i, j) of layer l's block of J is Σ_c D_l[c,i,j] ⊗ H_l[c,i], so C·n·Σ(q·out + in) numbers stand for n·q·P. A
+tile of rows, some points × a panel of columns, is formed where it is multiplied and never leaves the
+processor's cache: forming it anew in every pass costs less than reading it back from memory.
+
+Letters
+    P        parameters; n points, q residual components per point; C Taylor channels
+    H_l      (C, n, in_l) channels that enter layer l
+    D_l      (C, n, q, out_l) ∂(residual component)/∂Z_l, row scale included
+    m        points of a tile
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sngd.networks import Network
+
+__all__ = ["Factors", "Panel", "kernel_block", "make_panels", "tile_numbers"]
+
+# Bytes of a tile: half of a core's second-level cache; on a GPU enough work to outlast the launch of a kernel.
+_TILE_BYTES, _TILE_BYTES_ON_GPU = 1 << 20, 1 << 28
+# Products of a tile run at full speed from so many points on, and forming it from so many outputs on.
+_POINTS, _OUTPUTS = 48, 3
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Neighbouring columns of J whose rows are formed together.
+
+    Args:
+        columns: parameters.
+        layer: whose parameters they are.
+        outputs: of the layer: all weights into these, or their biases.
+        bias: which of the two.
+    """
+
+    columns: slice
+    layer: int
+    outputs: slice
+    bias: bool = False
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.columns.stop - self.columns.start
+
+
+def tile_numbers(dtype: torch.dtype, device: torch.device) -> int:
+    """Entries of a tile."""
+    size = torch.finfo(dtype).bits // 8
+    if device.type == "cuda":
+        return _TILE_BYTES_ON_GPU // size
+    return _TILE_BYTES * torch.get_num_threads() // size
+
+
+def make_panels(network: Network, numbers: int) -> list[Panel]:
+    """All columns of J in order, as panels of layers.
+
+    Args:
+        network: its layers.
+        numbers: entries of a tile.
+    """
+    panels = []
+    for layer, ((out, width), columns) in enumerate(zip(network.shapes, network.weight_slices, strict=True)):
+        pieces = math.ceil(out / max(_OUTPUTS, numbers // (_POINTS * width)))
+        for piece in range(pieces):
+            first, last = out * piece // pieces, out * (piece + 1) // pieces
+            where = slice(columns.start + first * width, columns.start + last * width)
+            panels.append(Panel(where, layer, slice(first, last)))
+    start = network.bias_slice.start
+    for layer, (out, _) in enumerate(network.shapes):
+        panels.append(Panel(slice(start, start + out), layer, slice(0, out), bias=True))
+        start += out
+    return panels
+
+
+@dataclass
+class Factors:
+    """Factors of the rows of one chunk of points.
+
+    Args:
+        rows: which rows of the rank's Jacobian.
+        inputs: per layer H_l (C, n, in).
+        cotangents: per layer D_l (C, n, q, out), row scale included.
+    """
+
+    rows: slice
+    inputs: list[Tensor]
+    cotangents: list[Tensor]
+
+    def to(self, dtype: torch.dtype) -> Factors:
+        """The factors in another precision."""
+        return Factors(
+            self.rows, [h.to(dtype) for h in self.inputs], [dd.to(dtype) for dd in self.cotangents]
+        )
+
+    @property
+    def components(self) -> int:
+        """q."""
+        return self.cotangents[0].shape[2]
+
+    def spans(self, panel: Panel, numbers: int) -> Iterator[tuple[slice, slice]]:
+        """Points of each tile of a panel, and their rows counted from the chunk's first."""
+        q, points = self.components, self.cotangents[0].shape[1]
+        most = points if panel.bias else max(1, numbers // (q * panel.width))
+        pieces = math.ceil(points / max(most, 1)) if points else 0
+        for piece in range(pieces):  # of equal length: a short last one would run slowly
+            first, last = points * piece // pieces, points * (piece + 1) // pieces
+            yield slice(first, last), slice(first * q, last * q)
+
+    def tile(self, panel: Panel, points: slice, buffer: Tensor) -> Tensor:
+        """Rows of some points in a panel's columns, (m·q, width), valid until the buffer's next use."""
+        dd = self.cotangents[panel.layer][:, points]
+        if panel.bias:
+            return dd[0].flatten(0, 1)
+        h = self.inputs[panel.layer][:, points]
+        c, m, q, width = *dd.shape[:3], h.shape[2]
+        left = dd[..., panel.outputs].permute(1, 2, 3, 0).reshape(m, -1, c)
+        rows = buffer[: m * q * panel.width].view(m, -1, width)
+        torch.bmm(left, h.permute(1, 0, 2), out=rows)
+        return rows.view(m * q, panel.width)
+
+    def khatri_rao_product(self, outer: list[Tensor], inner: list[Tensor], bias: Tensor) -> Tensor:
+        """Rows times a matrix whose column j has layer blocks a_j ⊗ b_j and biases β_j a_j, (n·q, k).
+
+            Σ_l Σ_c (D_c a_j) (H_c b_j + [c=0] β_j)
+
+        It costs 2 C n k Σ(q·out + in) operations in place of 2 n q k P.
+
+        Args:
+            outer: per layer a (out, k).
+            inner: per layer b (in, k).
+            bias: β (layers, k).
+        """
+        total: Tensor | None = None
+        for h, dd, a, b, beta in zip(self.inputs, self.cotangents, outer, inner, bias, strict=True):
+            push = h @ b
+            push[0] += beta
+            part = ((dd @ a) * push.unsqueeze(2)).sum(0)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total.flatten(0, 1)
+
+    def dense(self) -> Tensor:
+        """All columns, (n·q, P): weights layer by layer, then biases."""
+        weights = [
+            torch.einsum("cmqo,cmi->mqoi", dd, h).flatten(2)
+            for h, dd in zip(self.inputs, self.cotangents, strict=True)
+        ]
+        return torch.cat([*weights, *(dd[0] for dd in self.cotangents)], dim=2).flatten(0, 1)
+
+
+def kernel_block(a: Factors, b: Factors) -> Tensor:
+    """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P."""
+    total: Tensor | None = None
+    for ha, hb, da, db in zip(a.inputs, b.inputs, a.cotangents, b.cotangents, strict=True):
+        qa, qb = da.shape[2], db.shape[2]
+        for c in range(len(ha)):
+            for e in range(len(hb)):
+                dots = (ha[c] @ hb[e].T).repeat_interleave(qa, 0).repeat_interleave(qb, 1)
+                if c == e == 0:
+                    dots += 1.0
+                part = dots.mul_(da[c].flatten(0, 1) @ db[e].flatten(0, 1).T)
+                total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
