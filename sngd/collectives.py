@@ -1,13 +1,26 @@
 """The only file that talks to torch.distributed.
 
-`Ranks` is what the mathematics is handed: sums over ranks and gathers of small arrays. `LocalRanks` is one
-process alone, `TorchRanks` a process group. Both count the bytes that one rank sends, as payloads: what a
-collective is asked to move, not what its algorithm moves.
+`Ranks` is what the mathematics is handed: sums over ranks, gathers, and the same two with the work going on
+meanwhile. `LocalRanks` is one process alone, `TorchRanks` a process group.
+
+Every collective names what it moves, and is accounted for under that label:
+
+    bytes    size of the larger of its two buffers: of x for a sum, of x (R·s, k) for a reduce-scatter, of the
+             result for a gather. What is asked for, not what an algorithm moves. (As NCCL's tests count.)
+    seconds  how long this rank waited for it: what lies between start and wait() is not counted
+
+Letters
+    R        ranks; s rows of one rank's share; k columns
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -15,26 +28,98 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["LocalRanks", "Ranks", "TorchRanks", "connect"]
+__all__ = ["LocalRanks", "Pending", "Ranks", "TorchRanks", "Traffic", "connect"]
+
+# torch 2.13 renamed them and warns of the old names.
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What collectives of one label have cost a rank.
+
+    Args:
+        calls: how many.
+        bytes: size of their larger buffers.
+        seconds: that this rank waited for them.
+    """
+
+    calls: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.calls + other.calls, self.bytes + other.bytes, self.seconds + other.seconds)
+
+    def since(self, before: Traffic | None) -> Traffic:
+        """What was added to an earlier account, None for an empty one."""
+        if before is None:
+            return self
+        return Traffic(self.calls - before.calls, self.bytes - before.bytes, self.seconds - before.seconds)
+
+
+class Pending:
+    """A collective under way. Its operands must be left alone until `wait` has returned.
+
+    Args:
+        result: the tensor that will hold the result.
+        finish: returns once it does; None where it does already.
+    """
+
+    def __init__(self, result: Tensor, finish: Callable[[], None] | None = None) -> None:
+        self._result, self._finish = result, finish
+
+    def wait(self) -> Tensor:
+        """The result; a second call returns it at once."""
+        if self._finish is not None:
+            self._finish()
+            self._finish = None
+        return self._result
 
 
 class Ranks(Protocol):
-    """R processes that compute together."""
+    """R processes that compute together. Every rank makes the same calls in the same order.
+
+    Sums are equal on every rank, bit for bit, and so are gathered results. `what` is the label that a
+    collective is accounted for under.
+    """
 
     rank: int
     size: int
-    bytes_sent: int
 
-    def sum(self, x: Tensor) -> Tensor:
-        """Sum x over ranks, in place; the result is the same on every rank, bit for bit."""
+    @property
+    def traffic(self) -> dict[str, Traffic]:
+        """The account of this rank so far, by label; empty on one process."""
         ...
 
-    def gather(self, x: Tensor) -> Tensor:
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes of all labels."""
+        ...
+
+    def sum(self, x: Tensor, what: str) -> Tensor:
+        """Sum a contiguous x over ranks, in place."""
+        ...
+
+    def gather(self, x: Tensor, what: str) -> Tensor:
         """X of every rank, stacked: (R, *x.shape)."""
         ...
 
+    def start_sum(self, x: Tensor, what: str) -> Pending:
+        """Begin to sum a contiguous x over ranks, in place; wait() gives x."""
+        ...
+
+    def start_scatter_sum(self, x: Tensor, what: str) -> Pending:
+        """Begin to sum a contiguous x (R·s, …) over ranks; wait() gives this rank's rows of it, (s, …)."""
+        ...
+
+    def start_gather(self, x: Tensor, what: str) -> Pending:
+        """Begin to collect every rank's contiguous x (s, …); wait() gives them in order, (R·s, …)."""
+        ...
+
     def broadcast(self, x: Any) -> Any:
-        """Rank 0's picklable object, on every rank."""
+        """Rank 0's picklable object, on every rank; not accounted for."""
         ...
 
     def open_group(self, device: torch.device) -> None:
@@ -47,22 +132,39 @@ class Ranks(Protocol):
 
 
 class LocalRanks:
-    """One process: every sum is its own."""
+    """One process: every sum is its own, nothing is copied and nothing moves."""
 
     rank = 0
     size = 1
+    bytes_moved = 0
 
     def __init__(self) -> None:
-        self.bytes_sent = 0
         self._opened = False
 
-    def sum(self, x: Tensor) -> Tensor:
+    @property
+    def traffic(self) -> dict[str, Traffic]:
+        """Empty."""
+        return {}
+
+    def sum(self, x: Tensor, what: str) -> Tensor:
         """X itself."""
         return x
 
-    def gather(self, x: Tensor) -> Tensor:
+    def gather(self, x: Tensor, what: str) -> Tensor:
         """X with a leading axis of length 1."""
         return x.unsqueeze(0)
+
+    def start_sum(self, x: Tensor, what: str) -> Pending:
+        """X itself."""
+        return Pending(x)
+
+    def start_scatter_sum(self, x: Tensor, what: str) -> Pending:
+        """X itself."""
+        return Pending(x)
+
+    def start_gather(self, x: Tensor, what: str) -> Pending:
+        """X itself."""
+        return Pending(x)
 
     def broadcast(self, x: Any) -> Any:
         """X itself."""
@@ -81,6 +183,49 @@ class LocalRanks:
         self._opened = False
 
 
+class _Meter:
+    """Traffic by label.
+
+    On a GPU a wait is an interval of the device's stream: two events mark it, and nobody waits for them
+    until the account is read.
+    """
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Traffic] = {}  # without the seconds of marks that are still to be read
+        self._marks: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
+
+    def add(self, what: str, traffic: Traffic) -> None:
+        self.totals[what] = self.totals.get(what, Traffic()) + traffic
+
+    @contextlib.contextmanager
+    def waiting(self, what: str, device: torch.device) -> Iterator[None]:
+        """Count the time within."""
+        if device.type != "cuda":
+            began = time.perf_counter()
+            yield
+            self.add(what, Traffic(seconds=time.perf_counter() - began))
+            return
+        stream = torch.cuda.current_stream(device)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record(stream)
+        yield
+        end.record(stream)
+        self._marks.append((what, begin, end))
+        while self._marks and self._marks[0][2].query():  # so that they do not pile up where nobody reads
+            self._settle()
+
+    def _settle(self) -> None:
+        what, begin, end = self._marks.popleft()
+        end.synchronize()
+        self.add(what, Traffic(seconds=begin.elapsed_time(end) / 1e3))
+
+    def read(self) -> dict[str, Traffic]:
+        """Totals so far; waits for a GPU to reach the last mark."""
+        while self._marks:
+            self._settle()
+        return dict(self.totals)
+
+
 class TorchRanks:
     """A torch.distributed process group.
 
@@ -92,23 +237,89 @@ class TorchRanks:
         self.group = group
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
-        self.bytes_sent = 0
+        self._meter = _Meter()
 
-    def sum(self, x: Tensor) -> Tensor:
-        """Sum x over ranks, in place."""
-        if not x.is_contiguous():
-            raise ValueError("Ranks.sum needs a contiguous tensor")
-        self.bytes_sent += x.numel() * x.element_size()
-        dist.all_reduce(x, group=self.group)
+    @property
+    def traffic(self) -> dict[str, Traffic]:
+        """The account of this rank so far, by label; waits for a GPU to finish what is counted."""
+        return self._meter.read()
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes of all labels."""
+        return sum(traffic.bytes for traffic in self._meter.totals.values())
+
+    def _count(self, what: str, larger: Tensor) -> None:
+        if self.size > 1:
+            self._meter.add(what, Traffic(1, larger.numel() * larger.element_size()))
+
+    def _waiting(self, what: str, x: Tensor) -> contextlib.AbstractContextManager[None]:
+        return self._meter.waiting(what, x.device) if self.size > 1 else contextlib.nullcontext()
+
+    def _pending(self, work: Any, result: Tensor, operand: Tensor, what: str) -> Pending:
+        def finish() -> None:
+            with self._waiting(what, operand):  # holds the operand, too, as long as it is read
+                work.wait()
+
+        return Pending(result, finish)
+
+    def sum(self, x: Tensor, what: str) -> Tensor:
+        """Sum x over ranks, in place.
+
+        Raises:
+            ValueError: x is not contiguous.
+        """
+        _check_contiguous(x, what)
+        self._count(what, x)
+        with self._waiting(what, x):
+            dist.all_reduce(x, group=self.group)
         return x
 
-    def gather(self, x: Tensor) -> Tensor:
+    def gather(self, x: Tensor, what: str) -> Tensor:
         """X of every rank, stacked: (R, *x.shape)."""
-        x = x.contiguous()
-        self.bytes_sent += x.numel() * x.element_size()
-        parts = [torch.empty_like(x) for _ in range(self.size)]
-        dist.all_gather(parts, x, group=self.group)
-        return torch.stack(parts)
+        everyone = x.new_empty(self.size, *x.shape)
+        self._count(what, everyone)
+        with self._waiting(what, x):
+            _all_gather(everyone.view(-1), x.contiguous().view(-1), group=self.group)
+        return everyone
+
+    def start_sum(self, x: Tensor, what: str) -> Pending:
+        """Begin to sum x over ranks, in place; wait() gives x.
+
+        Raises:
+            ValueError: x is not contiguous.
+        """
+        _check_contiguous(x, what)
+        self._count(what, x)
+        return self._pending(dist.all_reduce(x, group=self.group, async_op=True), x, x, what)
+
+    def start_scatter_sum(self, x: Tensor, what: str) -> Pending:
+        """Begin to sum x (R·s, …) over ranks; wait() gives this rank's rows of it, (s, …).
+
+        Raises:
+            ValueError: x is not contiguous, or its length is no multiple of R.
+        """
+        _check_contiguous(x, what)
+        if x.dim() == 0 or len(x) % self.size:
+            raise ValueError(
+                f"{what}: a sum of shape {tuple(x.shape)} cannot be shared out evenly among {self.size} ranks"
+            )
+        mine = x.new_empty(len(x) // self.size, *x.shape[1:])
+        self._count(what, x)
+        return self._pending(_reduce_scatter(mine, x, group=self.group, async_op=True), mine, x, what)
+
+    def start_gather(self, x: Tensor, what: str) -> Pending:
+        """Begin to collect every rank's x (s, …); wait() gives them in order, (R·s, …).
+
+        Raises:
+            ValueError: x is not contiguous, or a single number.
+        """
+        _check_contiguous(x, what)
+        if x.dim() == 0:
+            raise ValueError(f"{what}: a number without an axis cannot be joined along one")
+        everyone = x.new_empty(self.size * len(x), *x.shape[1:])
+        self._count(what, everyone)
+        return self._pending(_all_gather(everyone, x, group=self.group, async_op=True), everyone, x, what)
 
     def broadcast(self, x: Any) -> Any:
         """Rank 0's picklable object, on every rank."""
@@ -128,6 +339,11 @@ class TorchRanks:
     def close(self) -> None:
         """Leave the group."""
         dist.destroy_process_group(self.group)
+
+
+def _check_contiguous(x: Tensor, what: str) -> None:
+    if not x.is_contiguous():
+        raise ValueError(f"{what}: a collective needs a contiguous tensor, got strides {x.stride()}")
 
 
 def connect(device: torch.device, timeout_seconds: float = 600.0) -> Ranks:

@@ -72,7 +72,7 @@ class Core:
 
     def project(self, a: Tensor, q: Tensor, ranks: Ranks) -> Tensor:
         """Uᵀ q = Σ⁻¹ Vᵀ Aᵀ q for a new vector q (#n,), (k,): one local product and k numbers summed."""
-        product = ranks.sum((a.T @ q.to(a.dtype)).to(self.sigma.dtype))
+        product = ranks.sum((a.T @ q.to(a.dtype)).to(self.sigma.dtype), "projections")
         return torch.where(self.sigma > 0, (self.v.T @ product) / self.sigma, 0.0)
 
 
@@ -90,7 +90,7 @@ def tsqr(block: Tensor, ranks: Ranks) -> Tensor:
         triangle[: len(local)] = local
     if ranks.size == 1:
         return triangle
-    return torch.linalg.qr(ranks.gather(triangle).flatten(0, 1), mode="r").R
+    return torch.linalg.qr(ranks.gather(triangle, "triangles").flatten(0, 1), mode="r").R
 
 
 def factor(a: Tensor, r: Tensor, ranks: Ranks) -> Core:

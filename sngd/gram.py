@@ -52,7 +52,7 @@ class Layout:
     def __init__(self, batches: list[Batch], ranks: Ranks, device: torch.device) -> None:
         self.ranks = ranks
         points = torch.tensor([len(b.points) for b in batches], device=device)
-        self.points: list[list[int]] = ranks.gather(points).tolist()
+        self.points: list[list[int]] = ranks.gather(points, "gram").tolist()
         components = [b.components for b in batches]
         rows = [sum(n * q for n, q in zip(there, components, strict=True)) for there in self.points]
         starts = [sum(rows[:rank]) for rank in range(ranks.size + 1)]
@@ -76,7 +76,7 @@ def _gather_uneven(x: Tensor, lengths: list[int], ranks: Ranks) -> list[Tensor]:
         return [x]
     padded = x.new_zeros(max(lengths), *x.shape[1:])
     padded[: len(x)] = x
-    return [part[:length] for part, length in zip(ranks.gather(padded), lengths, strict=True)]
+    return [part[:length] for part, length in zip(ranks.gather(padded, "gram"), lengths, strict=True)]
 
 
 def form_gramian(jacobian: FactoredJacobian, ranks: Ranks) -> Tensor:
@@ -85,7 +85,7 @@ def form_gramian(jacobian: FactoredJacobian, ranks: Ranks) -> Tensor:
     result = jacobian.theta.new_zeros(size, size)
     for _, rows in jacobian.row_blocks(_ROWS):
         _add_lower_product(rows.T, result)
-    return ranks.sum(_mirror(result))
+    return ranks.sum(_mirror(result), "gram")
 
 
 def _add_lower_product(x: Tensor, out: Tensor) -> None:
@@ -122,7 +122,7 @@ def form_kernel(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> Ten
                     block = rows @ second.dense().T
                 result[first.rows, second.rows] = block
                 result[second.rows, first.rows] = block.T
-    return ranks.sum(result)
+    return ranks.sum(result, "gram")
 
 
 def _rows(tile: Factors, jacobian: FactoredJacobian) -> Tensor | None:

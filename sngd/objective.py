@@ -96,13 +96,13 @@ class Objective:
     def _holders(self, mine: bool, like: Tensor) -> list[int]:
         """Ranks for which something holds, in order."""
         flag = like.new_tensor(float(mine), dtype=torch.float64)
-        return torch.nonzero(self.ranks.gather(flag)).flatten().tolist()
+        return torch.nonzero(self.ranks.gather(flag, "control")).flatten().tolist()
 
     def state(self, theta: Tensor, raw: Tensor) -> State:
         """State of θ (P,) and its unweighted residual (#n,): K numbers are summed over ranks."""
         residual = self._scale * raw
         losses = self.collocation.condition_losses(residual.double().square())
-        self.ranks.sum(losses)
+        self.ranks.sum(losses, "losses")
         loss = float(losses.sum())
         return State(theta, raw, residual, losses, loss if math.isfinite(loss) else math.inf)
 
@@ -119,7 +119,7 @@ class Objective:
         """
         jacobian = FactoredJacobian(self.collocation, theta, self._scale, keep="nothing")
         raw, gradient = jacobian.residual_and_gradient()
-        return self.state(theta, raw), self.ranks.sum(gradient.mul_(2.0))
+        return self.state(theta, raw), self.ranks.sum(gradient.mul_(2.0), "gradient")
 
     def replace_points(self, points: list[Tensor]) -> None:
         """Go on with other collocation points of the same numbers."""

@@ -79,10 +79,10 @@ def range_finder(jacobian: FactoredJacobian, omega: Tensor, ranks: Ranks, *, sta
         stable: orthonormalise in between; costs one more pass over the rows where they are not kept.
     """
     if not stable:
-        return orthonormalize(ranks.sum(jacobian.normal_matmul(omega)))
+        return orthonormalize(ranks.sum(jacobian.normal_matmul(omega), "sketch"))
     a = jacobian.matmul(omega)
     whitened = torch.linalg.solve_triangular(_floored(tsqr(a, ranks)), a, upper=True, left=False)
-    return orthonormalize(ranks.sum(jacobian.rmatmul(whitened)))
+    return orthonormalize(ranks.sum(jacobian.rmatmul(whitened), "sketch"))
 
 
 def _floored(triangle: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.residual import Collocation
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.collectives import Ranks, Traffic
 
 __all__ = ["Hook", "Trained", "train"]
 
@@ -150,6 +150,7 @@ class _Loop:
         self.reason = ""
         self.record: dict[str, Any] = {}
         self.spectra: list[tuple[int, Tensor]] = []
+        self.seconds, self.traffic = 0.0, dict(ranks.traffic)  # up to the step that runs
         for hook in hooks:
             hook.start(self._info())
 
@@ -191,7 +192,7 @@ class _Loop:
     def finish(self) -> Trained:
         """The result, after a last checkpoint."""
         peak = torch.tensor(_peak_bytes(self.device), dtype=torch.int64, device=self.device)
-        memory = int(self.ranks.gather(peak).max())
+        memory = int(self.ranks.gather(peak, "control").max())
         trained = Trained({}, self.stepper.state.theta, self.network, self.spectra)
         if self.ranks.rank == 0:
             trained.result = self._result(memory)
@@ -221,16 +222,19 @@ class _Loop:
         votes = torch.zeros(len(_REASONS), device=self.device)
         if heard:
             votes[_REASONS.index(heard)] = 1
-        counted = self.ranks.sum(votes).tolist()
+        counted = self.ranks.sum(votes, "control").tolist()
         return next((name for name, count in zip(_REASONS, counted, strict=True) if count), "")
 
     def _record(self, number: int, seconds: float, error: float | None, report: Report) -> dict[str, Any]:
         state, sigma = self.stepper.state, report.sigma
+        before, self.traffic = self.traffic, dict(self.ranks.traffic)
+        began, self.seconds = self.seconds, seconds
         names = [c.name for c in self.run.problem.conditions]
         weights = self.objective.collocation.weights.tolist()
         return {
             "step": number,
             "seconds": round(seconds, 4),
+            "step_seconds": round(seconds - began, 6),
             "loss": state.loss,
             "relative_l2": error,
             "damping": report.damping,
@@ -238,7 +242,8 @@ class _Loop:
             "reduction_ratio": report.reduction_ratio,
             "corrections": report.corrections,
             "accepted": report.accepted,
-            "bytes_sent": self.ranks.bytes_sent,
+            "bytes_moved": self.ranks.bytes_moved,
+            "traffic": _account(self.traffic, before),
             "evaluations": report.evaluations,
             "losses": dict(zip(names, state.losses.tolist(), strict=True)),
             "weights": dict(zip(names, weights, strict=True)),
@@ -276,6 +281,7 @@ class _Loop:
             "seconds": self.record["seconds"],
             **{key: info[key] for key in ("parameters", "points", "world_size")},
             "peak_memory_bytes": memory,
+            "traffic": _account(self.ranks.traffic, {}),
             **{key: info[key] for key in ("seed", "device", "dtype", "name")},
             "stop_reason": self.reason,
         }
@@ -297,6 +303,16 @@ def clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def _account(traffic: dict[str, Traffic], before: dict[str, Traffic]) -> dict[str, dict[str, float]]:
+    """What was added to an earlier account, by label: calls, bytes, seconds; as this rank saw it."""
+    added = {what: total.since(before.get(what)) for what, total in traffic.items()}
+    return {
+        what: {"calls": t.calls, "bytes": t.bytes, "seconds": round(t.seconds, 6)}
+        for what, t in added.items()
+        if t != type(t)()
+    }
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from sngd.collectives import Pending, Traffic
+
 T = TypeVar("T")
 _SECONDS = 30.0
 
@@ -18,7 +20,8 @@ class ThreadRanks:
     """One of `size` threads; `slots` and `barrier` are shared by all of them."""
 
     def __init__(self, rank: int, size: int, slots: list[Any], barrier: Barrier) -> None:
-        self.rank, self.size, self.bytes_sent = rank, size, 0
+        self.rank, self.size = rank, size
+        self.traffic: dict[str, Traffic] = {}
         self._slots, self._barrier = slots, barrier
 
     def _exchange(self, x: Any) -> list[Any]:
@@ -28,12 +31,40 @@ class ThreadRanks:
         self._barrier.wait(_SECONDS)
         return everyone
 
-    def gather(self, x: Tensor) -> Tensor:
-        self.bytes_sent += x.numel() * x.element_size()
-        return torch.stack(self._exchange(x.clone()))
+    def _count(self, what: str, larger: Tensor) -> None:
+        if self.size > 1:
+            added = Traffic(1, larger.numel() * larger.element_size())
+            self.traffic[what] = self.traffic.get(what, Traffic()) + added
 
-    def sum(self, x: Tensor) -> Tensor:
-        return x.copy_(self.gather(x).sum(0))
+    @property
+    def bytes_moved(self) -> int:
+        return sum(traffic.bytes for traffic in self.traffic.values())
+
+    def gather(self, x: Tensor, what: str) -> Tensor:
+        everyone = torch.stack(self._exchange(x.clone()))
+        self._count(what, everyone)
+        return everyone
+
+    def sum(self, x: Tensor, what: str) -> Tensor:
+        assert x.is_contiguous(), what
+        self._count(what, x)
+        return x.copy_(torch.stack(self._exchange(x.clone())).sum(0))
+
+    # What is begun here is done at once: an operand that is changed too early shows on processes only.
+
+    def start_sum(self, x: Tensor, what: str) -> Pending:
+        return Pending(self.sum(x, what))
+
+    def start_scatter_sum(self, x: Tensor, what: str) -> Pending:
+        assert x.is_contiguous(), what
+        assert len(x) % self.size == 0, what
+        self._count(what, x)
+        parts = torch.stack(self._exchange(x.clone())).sum(0).chunk(self.size)
+        return Pending(parts[self.rank].clone())
+
+    def start_gather(self, x: Tensor, what: str) -> Pending:
+        assert x.is_contiguous(), what
+        return Pending(self.gather(x, what).flatten(0, 1))
 
     def broadcast(self, x: Any) -> Any:
         return self._exchange(x)[0]

@@ -132,7 +132,7 @@ class FullModel:
 
     def pull(self, x: Tensor) -> Tensor:
         """Jᵀ x (P,), summed over ranks."""
-        return self.ranks.sum(self.jacobian.rmatmul(x))
+        return self.ranks.sum(self.jacobian.rmatmul(x), "gradient")
 
     def predicted_reduction(self, damping: float) -> float:
         """p(λ) = −gᵀδ + λ‖δ‖², which is ‖r‖² − ‖Jδ + r‖² for δ = δ(λ) without its cancellation."""

@@ -206,7 +206,8 @@ class MomentumModel:
     def predicted_reduction(self, damping: float) -> float:
         """p(λ) = −2gᵀδ − ‖Jδ‖²."""
         step = self.solve(damping)
-        bent = self.base.ranks.sum(self.base.jacobian.matmul(step).double().square().sum().reshape(1))
+        bent = self.base.jacobian.matmul(step).double().square().sum().reshape(1)
+        bent = self.base.ranks.sum(bent, "projections")
         return float(-2 * (self.base.gradient @ step) - bent)
 
     def displacement(self, z: Tensor) -> Tensor:

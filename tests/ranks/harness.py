@@ -48,19 +48,15 @@ class Failure:
 
 
 class RecordingRanks(TorchRanks):
-    """Ranks that note every payload: (operation, numbers, bytes)."""
+    """Ranks that note every payload: (label, numbers, bytes), a broadcast under its own name."""
 
     def __init__(self) -> None:
         super().__init__()
         self.payloads: list[tuple[str, int, int]] = []
 
-    def sum(self, x: torch.Tensor) -> torch.Tensor:
-        self.payloads.append(("sum", x.numel(), x.numel() * x.element_size()))
-        return super().sum(x)
-
-    def gather(self, x: torch.Tensor) -> torch.Tensor:
-        self.payloads.append(("gather", x.numel(), x.numel() * x.element_size()))
-        return super().gather(x)
+    def _count(self, what: str, larger: torch.Tensor) -> None:
+        self.payloads.append((what, larger.numel(), larger.numel() * larger.element_size()))
+        super()._count(what, larger)
 
     def broadcast(self, x: Any) -> Any:
         self.payloads.append(("broadcast", 0, len(pickle.dumps(x))))

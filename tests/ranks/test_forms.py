@@ -93,13 +93,14 @@ def _expected_bytes(name: str, record: dict, parameters: int, size: int) -> int:
     factors = widths * (4 * max(equation) + max(values))  # value, slopes and u_xx against the value alone
     longest = max(a + b for a, b in zip(equation, values, strict=True))
     batches = 2  # the numbers of points in each
-    return (numbers + sum(conditions) ** 2 + parameters + factors + longest + batches) * NUMBER + VOTES
+    gathered = size * (factors + longest + batches)
+    return (numbers + sum(conditions) ** 2 + parameters + gathered) * NUMBER + VOTES
 
 
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("name", ["exact", "kernel"])
 def test_a_gram_matrix_factors_and_vectors_travel(name, size):
     records, _, result = _followed(name, size)[0]
-    per_step = np.diff([record["bytes_sent"] for record in records])
+    per_step = np.diff([record["bytes_moved"] for record in records])
     for record, sent in zip(records[1:], per_step, strict=True):
         assert sent == _expected_bytes(name, record, result["parameters"], size), record

@@ -66,9 +66,9 @@ def test_a_rank_that_dies_without_a_word_is_a_failure():
 
 def _sums(ranks):
     x = torch.arange(5, dtype=torch.float64) * (ranks.rank + 1) + 0.1
-    before = ranks.bytes_sent
-    returned = ranks.sum(x)
-    return returned is x, x, ranks.bytes_sent - before
+    before = ranks.bytes_moved
+    returned = ranks.sum(x, "losses")
+    return returned is x, x, ranks.bytes_moved - before
 
 
 def test_sum_adds_in_place_and_counts_the_payload():
@@ -82,7 +82,7 @@ def test_sum_adds_in_place_and_counts_the_payload():
 
 
 def _sum_of_a_transposed(ranks):
-    ranks.sum(torch.ones(2, 3).T)
+    ranks.sum(torch.ones(2, 3).T, "losses")
 
 
 def test_sum_refuses_what_it_cannot_sum_in_place():
@@ -93,15 +93,15 @@ def test_sum_refuses_what_it_cannot_sum_in_place():
 
 def _gathers(ranks):
     x = torch.full((2, 3), float(ranks.rank), dtype=torch.float32).T  # not contiguous
-    before = ranks.bytes_sent
-    return ranks.gather(x), ranks.bytes_sent - before
+    before = ranks.bytes_moved
+    return ranks.gather(x, "triangles"), ranks.bytes_moved - before
 
 
 def test_gather_stacks_in_the_order_of_ranks():
     for gathered, sent in run_ranks(4, _gathers):
         assert gathered.shape == (4, 3, 2)
         assert torch.equal(gathered, torch.arange(4.0).view(4, 1, 1).expand(4, 3, 2))
-        assert sent == 24
+        assert sent == 4 * 24
 
 
 def _broadcasts(ranks):

@@ -83,8 +83,8 @@ def test_a_gradient_costs_its_own_length_and_the_losses(name):
     records, theta, _ = _followed(name, 2)[0]
     conditions, votes = len(run.problem.conditions), 5 * 4
     per_gradient = (len(theta) + conditions) * FLOAT64
-    before = (conditions + 1) * FLOAT64  # losses at the start, and whether a residual failed
+    before = (conditions + 2) * FLOAT64  # losses at the start, and whether a residual failed on either rank
     for sent, record in zip(
-        np.diff([before, *(record["bytes_sent"] for record in records)]), records, strict=True
+        np.diff([before, *(record["bytes_moved"] for record in records)]), records, strict=True
     ):
         assert sent == record["evaluations"] * per_gradient + votes

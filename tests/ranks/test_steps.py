@@ -45,7 +45,7 @@ class Followed:
         records: lines of the history.
         theta: final parameters.
         projections: calls of Core.project per step.
-        payloads: (operation, numbers, bytes) per step; what came before the first step stands first.
+        payloads: (label, numbers, bytes) per step; what came before the first step stands first.
     """
 
     records: list
@@ -187,66 +187,96 @@ def test_a_rank_without_any_point():
 # ---------------------------------------------------------------------------------------------
 
 FLOAT64 = 8
-_VOTES = 5 * 4  # one float32 for each reason to stop
+VOTES = 5 * 4  # one float32 for each reason to stop
 
 
-def _expected_bytes(name: str, record: dict, projections: int) -> int:
-    """The table of METHOD §9, for one step."""
+def _expected(name: str, record: dict, projections: int, size: int) -> dict[str, tuple[int, int]]:
+    """The table of METHOD §9, for one step: calls and bytes by label."""
     run = _runs()[name]
     k, conditions = record["rank"], len(run.problem.conditions)
     parameters = _followed(name, 2)[0].result["parameters"]
     resampled = bool(run.resample_every) and record["step"] > 1
-    numbers = conditions * (record["evaluations"] + resampled)  # losses
-    numbers += resampled  # whether a residual failed on the new points
-    numbers += parameters * k  # Y
-    numbers += k * k if run.optimizer.stable_sketch else 0  # triangle of JΩ
-    numbers += (k + 1) ** 2  # triangle of [A | r]
-    numbers += k * projections  # Uᵀq
-    return numbers * FLOAT64 + _VOTES
+    evaluations = record["evaluations"] + resampled
+    triangles = [k + 1, k] if run.optimizer.stable_sketch else [k + 1]  # of [A | r] and of JΩ
+    table = {
+        "losses": (evaluations, evaluations * conditions * FLOAT64),
+        "sketch": (1, parameters * k * FLOAT64),
+        "triangles": (len(triangles), size * sum(width**2 for width in triangles) * FLOAT64),
+        "projections": (projections, projections * k * FLOAT64),
+        # the second is whether a residual failed on the new points
+        "control": (1 + resampled, VOTES + resampled * size * FLOAT64),
+    }
+    return {what: cost for what, cost in table.items() if cost[0]}
 
 
-@pytest.mark.parametrize("size", [2, 4])
+def _start(name: str, size: int) -> int:
+    """Bytes before the first step: losses, and whether a residual failed on a rank."""
+    return (len(_conditions(name)) + size) * FLOAT64
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("name", ["heat", "burgers", "transport", "plain", "chunks", "line_search"])
-def test_bytes_of_every_step_are_those_of_the_table(name, size):
+def test_what_travels_in_a_step_is_what_the_table_says(name, size):
     followed = _followed(name, size)[0]
-    before = (len(_conditions(name)) + 1) * FLOAT64  # losses at the start, and whether a residual failed
-    totals = [before, *(record["bytes_sent"] for record in followed.records)]
-    for record, projections, sent in zip(
-        followed.records, followed.projections, np.diff(totals), strict=True
-    ):
-        assert sent == _expected_bytes(name, record, projections), record
+    for record, projections in zip(followed.records, followed.projections, strict=True):
+        traffic = {what: (t["calls"], t["bytes"]) for what, t in record["traffic"].items()}
+        assert traffic == _expected(name, record, projections, size), record
         if name != "line_search":
             assert projections >= record["corrections"]
             assert record["evaluations"] >= 1 + record["corrections"]
 
 
+@pytest.mark.parametrize("name", ["heat", "transport"])
+def test_the_accounts_of_steps_and_run_add_up(name):
+    for followed, size in ((_followed(name, size)[0], size) for size in (2, 3)):
+        moved = np.cumsum([sum(t["bytes"] for t in r["traffic"].values()) for r in followed.records])
+        assert [r["bytes_moved"] for r in followed.records] == (_start(name, size) + moved).tolist()
+        total = followed.result["traffic"]
+        memory = size * 8  # gathered at the end, one int64 of each rank
+        assert sum(t["bytes"] for t in total.values()) == followed.records[-1]["bytes_moved"] + memory
+        for what, account in total.items():
+            steps = [r["traffic"][what] for r in followed.records if what in r["traffic"]]
+            assert account["seconds"] >= sum(t["seconds"] for t in steps) - 1e-5 > 0, what
+            before = {"losses": 1, "control": 1 + 1}.get(what, 0)  # and the memory afterwards
+            assert account["calls"] == sum(t["calls"] for t in steps) + before, what
+
+
 def test_one_process_sends_nothing():
-    assert {record["bytes_sent"] for record in _followed("heat", 1)[0].records} == {0}
+    followed = _followed("heat", 1)[0]
+    assert {record["bytes_moved"] for record in followed.records} == {0}
+    assert all(record["traffic"] == {} for record in followed.records)
+    assert followed.result["traffic"] == {}
 
 
 @pytest.mark.parametrize("name", ["heat", "transport", "2001"])
 def test_nothing_of_the_size_of_points_rows_or_the_gramian_travels(name):
-    run = _runs()[name]
-    for followed in _followed(name, 4):
-        k = max(record["rank"] for record in _followed(name, 4)[0].records)
+    run, size = _runs()[name], 4
+    ranks = {record["rank"] for record in _followed(name, size)[0].records}
+    conditions = len(run.problem.conditions)
+    rows = sum(c.points for c in run.problem.conditions)
+    for followed in _followed(name, size):
         parameters = followed.theta.numel()
-        rows = sum(c.points for c in run.problem.conditions)
-        largest = max(numbers for _, numbers, _ in followed.payloads[-1])
-        assert largest == parameters * k
-        allowed = {1, len(run.problem.conditions), 5}
-        for rank in {record["rank"] for record in _followed(name, 4)[0].records}:
-            allowed |= {rank, rank * rank, (rank + 1) ** 2, parameters * rank}
-        assert {numbers for _, numbers, _ in followed.payloads[-1]} <= allowed
-        assert not allowed & {rows, rows * k, parameters**2, rows * parameters}
+        seen = {(what, numbers) for what, numbers, _ in followed.payloads[-1]}
+        allowed = {("losses", conditions), ("control", 5), ("control", size)}
+        for k in ranks:
+            allowed |= {("sketch", parameters * k), ("projections", k)}
+            allowed |= {("triangles", size * k**2), ("triangles", size * (k + 1) ** 2)}
+        assert seen == allowed
+        large = {rows, parameters**2, rows * parameters, *(rows * k for k in ranks)}
+        assert not large & {numbers for _, numbers in seen}
 
 
 def test_the_bytes_of_a_step_do_not_depend_on_the_number_of_points():
     """Ten times the points, and not one byte more for the same ranks, evaluations and corrections."""
     small, large = _followed("heat", 4)[0], _followed("2001", 4)[0]
-    for followed, name in ((small, "heat"), (large, "2001")):
-        per_step = np.diff([32, *(record["bytes_sent"] for record in followed.records)])
-        assert per_step[0] == _expected_bytes(name, followed.records[0], followed.projections[0])
     assert small.records[0]["rank"] == large.records[0]["rank"]
+    for what in ("triangles", "control"):
+        first, other = (f.records[0]["traffic"][what] for f in (small, large))
+        assert (first["calls"], first["bytes"]) == (other["calls"], other["bytes"])
+    for what, width in (("losses", 3), ("projections", small.records[0]["rank"])):
+        for followed in (small, large):
+            account = followed.records[0]["traffic"][what]
+            assert account["bytes"] == account["calls"] * width * FLOAT64
 
 
 # ---------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_losses_are_summed_over_ranks(size):
     def work(ranks):
         objective = _objective(case, ranks)
         state = objective.evaluate(theta)
-        return state.loss, state.losses, len(state.residual), ranks.bytes_sent
+        return state.loss, state.losses, len(state.residual), ranks.bytes_moved
 
     results = on_ranks(size, work)
     want = alone.evaluate(theta)

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import pi
 
 import pytest
@@ -19,11 +19,12 @@ from sngd.train import clock, draw_points, train
 
 HISTORY_KEYS = {
     *("step", "seconds", "loss", "relative_l2", "damping", "rank", "reduction_ratio", "corrections"),
-    *("accepted", "bytes_sent", "losses", "sigma_1", "sigma_k", "effective_dimension"),
+    *("accepted", "bytes_moved", "traffic", "step_seconds", "losses"),
+    *("sigma_1", "sigma_k", "effective_dimension"),
 }
 RESULT_KEYS = {
     *("relative_l2", "loss", "steps", "seconds", "parameters", "points", "world_size"),
-    *("peak_memory_bytes", "seed", "device", "dtype", "stop_reason"),
+    *("peak_memory_bytes", "traffic", "seed", "device", "dtype", "stop_reason"),
 }
 
 
@@ -83,12 +84,16 @@ def test_every_step_leaves_a_complete_record():
         assert record["sigma_1"] >= record["sigma_k"] >= 0
         assert 0 < record["effective_dimension"] <= record["rank"]
         assert isinstance(record["accepted"], bool)
-        assert record["bytes_sent"] == 0
+        assert record["bytes_moved"] == 0
+        assert record["traffic"] == {}
     accepted = [record for record in hook.records if record["accepted"]]
     assert [r["loss"] for r in accepted] == sorted((r["loss"] for r in accepted), reverse=True)
     seconds = [record["seconds"] for record in hook.records]
     assert seconds == sorted(seconds)
     assert seconds[0] > 0
+    steps = [record["step_seconds"] for record in hook.records]
+    assert min(steps) > 0
+    assert list(accumulate(steps)) == pytest.approx(seconds, abs=1e-4)
 
 
 def test_the_result_sums_the_run_up():
@@ -393,6 +398,7 @@ def test_comparisons_with_the_known_solution_are_no_training_time(monkeypatch):
     monkeypatch.setattr(Evaluation, "relative_l2", slow)
     trained, hook = _train(_run(max_seconds=5.0, max_steps=3))
     assert [record["seconds"] for record in hook.records] == [0.0, 0.0, 0.0]
+    assert [record["step_seconds"] for record in hook.records] == [0.0, 0.0, 0.0]
     assert trained.result["stop_reason"] == "max_steps"
 
 
