@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+import torch
 import tyro
 
 from sngd.checks import positive, require, whole
@@ -40,8 +41,10 @@ class RunConfig:
         evaluate_every: compare with the known solution every so many steps.
         evaluate_points: at so many points of the interior.
         device: "auto" takes CUDA where there is one.
-        dtype: of parameters, residuals and sketch; the k×k core is float64 always.
-        memory_gb: memory for rows of the Jacobian per rank in GB; half of what is free when absent.
+        precision: "float64"; "float32"; or "mixed": rows and sketch in float32, which goes over to float64 where
+            its rounding holds the damping up, all else in float64. The k×k core is float64 always.
+        memory_gb: memory of a rank in GB, which a step is arranged to stay within; half of what is free when
+            absent.
         checkpoint_seconds: time between checkpoints; one is always written at the end.
         run_dir: folder for results, which must not exist yet; runs/NAME-TIME when absent.
 
@@ -63,7 +66,7 @@ class RunConfig:
     evaluate_every: int = 1
     evaluate_points: int = 10_000
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float64", "float32"] = "float64"
+    precision: Literal["float64", "float32", "mixed"] = "float64"
     memory_gb: float | None = None
     checkpoint_seconds: float = 300.0
     run_dir: Path | None = None
@@ -91,7 +94,11 @@ class RunConfig:
             ("evaluate_every", whole(self.evaluate_every, 1), "a whole number ≥ 1"),
             ("evaluate_points", whole(self.evaluate_points, 1), "a whole number ≥ 1"),
             ("device", self.device in ("auto", "cpu", "cuda"), '"auto", "cpu" or "cuda"'),
-            ("dtype", self.dtype in ("float64", "float32"), '"float64" or "float32"'),
+            (
+                "precision",
+                self.precision in ("float64", "float32", "mixed"),
+                '"float64", "float32" or "mixed"',
+            ),
             ("memory_gb", self.memory_gb is None or positive(self.memory_gb), "> 0"),
             ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
             ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),
@@ -109,6 +116,16 @@ class RunConfig:
                 f"target_error={self.target_error} needs a known solution, and problem "
                 f"{self.problem.name!r} has none: give Problem(..., solution=...) or leave it out"
             )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of parameters and residuals."""
+        return torch.float32 if self.precision == "float32" else torch.float64
+
+    @property
+    def sketch_dtype(self) -> torch.dtype:
+        """Of factors and sketch, to begin with."""
+        return torch.float64 if self.precision == "float64" else torch.float32
 
 
 def load_source(path: Path) -> tuple[RunConfig, str]:

@@ -24,7 +24,10 @@ from torch import Tensor
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
 
-__all__ = ["Core", "factor", "tsqr"]
+__all__ = ["Core", "Triangle", "factor", "orthonormalize", "tsqr"]
+
+# Rows of a tile of a QR factorisation, and numbers that are copied at once.
+_TILE_ROWS, _GROUP_NUMBERS = 2048, 1 << 23
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,50 @@ class Core:
         s2 = self.sigma.square()
         return float((s2 / (s2 + damping).clamp_min(torch.finfo(s2.dtype).tiny)).sum())
 
-    def project(self, a: Tensor, q: Tensor, ranks: Ranks) -> Tensor:
-        """Uᵀ q = Σ⁻¹ Vᵀ Aᵀ q for a new vector q (#n,), (k,): one local product and k numbers summed."""
-        product = ranks.sum((a.T @ q.to(a.dtype)).to(self.sigma.dtype), "projections")
-        return torch.where(self.sigma > 0, (self.v.T @ product) / self.sigma, 0.0)
+    def project(self, product: Tensor) -> Tensor:
+        """Uᵀ x = Σ⁻¹ Vᵀ (Aᵀ x) for a new vector x, (k,).
+
+        Args:
+            product: Aᵀ x (k,), summed over ranks.
+        """
+        rotated = self.v.T @ product.to(self.sigma.dtype)
+        return torch.where(self.sigma > 0, rotated / self.sigma, 0.0)
+
+
+class Triangle:
+    """The R factor of a tall matrix whose rows are handed in piece by piece; none of them is kept.
+
+    Args:
+        columns: k.
+        like: dtype and device of the arithmetic.
+    """
+
+    def __init__(self, columns: int, like: Tensor) -> None:
+        self._like, self._columns = like, columns
+        self._value: Tensor | None = None
+
+    @property
+    def value(self) -> Tensor:
+        """The triangle of the rows so far, (k, k)."""
+        return self._like.new_zeros(self._columns, self._columns) if self._value is None else self._value
+
+    def add(self, rows: Tensor) -> None:
+        """Take in more rows (m, k), m ≥ 0, of any precision."""
+        for piece in rows.split(_group_rows(rows)) if len(rows) else ():
+            parts = [] if self._value is None else [self._value]
+            for part in _tiles(piece.to(self._like.dtype)):
+                if len(part):
+                    parts.append(torch.linalg.qr(part, mode="r").R.reshape(-1, self._columns))
+            if len(parts) > 1 or len(parts[0]) > self._columns:
+                parts = [torch.linalg.qr(torch.cat(parts), mode="r").R]
+            missing = self._columns - len(parts[0])
+            self._value = torch.nn.functional.pad(parts[0], (0, 0, 0, missing))
+
+    def over(self, ranks: Ranks) -> Tensor:
+        """The triangle of all ranks' rows, (k, k): R triangles of k×k are gathered."""
+        if ranks.size == 1:
+            return self.value
+        return torch.linalg.qr(ranks.gather(self.value, "triangles").flatten(0, 1), mode="r").R
 
 
 def tsqr(block: Tensor, ranks: Ranks) -> Tensor:
@@ -83,26 +126,82 @@ def tsqr(block: Tensor, ranks: Ranks) -> Tensor:
         block: (#n, k) this rank's rows; #n may be below k, or 0.
         ranks: gathers R triangles of k×k.
     """
-    k = block.shape[1]
-    triangle = block.new_zeros(k, k)
-    if len(block):
-        local = torch.linalg.qr(block, mode="r").R
-        triangle[: len(local)] = local
-    if ranks.size == 1:
-        return triangle
-    return torch.linalg.qr(ranks.gather(triangle, "triangles").flatten(0, 1), mode="r").R
+    triangle = Triangle(block.shape[1], block)
+    triangle.add(block)
+    return triangle.over(ranks)
 
 
-def factor(a: Tensor, r: Tensor, ranks: Ranks) -> Core:
-    """Factor A and project r.
+def orthonormalize(y: Tensor, ranks: Ranks | None = None) -> Tensor:
+    """An orthonormal basis Q whose span contains that of Y; rows may be spread over ranks.
+
+    Householder reflections give orthonormal columns whatever the rank of Y, which is numerically deficient by
+    design. Rows are factored in tiles that stay in the cache, then the tiles' triangles, then the ranks'
+    (TSQR with its orthogonal factor; Demmel et al. 2012).
 
     Args:
-        a: (#n, k).
-        r: (#n,) float64.
-        ranks: gathers (k+1)² numbers per rank.
+        y: (#P, k), overwritten.
+        ranks: who holds the other rows, None for nobody; gathers R triangles of k×k.
+
+    Returns:
+        Q (#P, k), in y's memory where that is possible.
+
+    Raises:
+        ValueError: Y is not finite, or has fewer rows than columns.
     """
-    k = a.shape[1]
-    stacked = torch.cat([a.to(r.dtype), r.unsqueeze(1)], dim=1)
-    triangle = tsqr(stacked, ranks).double()
+    k, group = y.shape[1], _group_rows(y)
+    triangles = []
+    for piece in y.split(group) if len(y) else ():
+        for part in _tiles(piece):
+            if len(part):
+                q, r = torch.linalg.qr(part)
+                part[..., : q.shape[-1]].copy_(q)
+                part[..., q.shape[-1] :].zero_()  # fewer rows than columns
+                triangles.append(torch.nn.functional.pad(r, (0, 0, 0, k - r.shape[-2])).view(-1, k))
+    stacked = torch.cat(triangles) if triangles else y.new_zeros(k, k)
+    spread = ranks is not None and ranks.size > 1
+    alone = not spread and len(stacked) <= k
+    inner, triangle = (None, stacked) if alone else torch.linalg.qr(stacked)
+    if ranks is not None and spread:
+        outer, triangle = torch.linalg.qr(ranks.gather(triangle, "triangles").flatten(0, 1))
+        inner = inner @ outer.view(ranks.size, k, k)[ranks.rank]
+    if not bool(torch.isfinite(triangle).all()):
+        raise ValueError("the sketch Y = JᵀJΩ is not finite: the residual's derivatives overflow")
+    if inner is None or not len(y):
+        return y
+    blocks, number = inner.view(-1, k, k), 0
+    for piece in y.split(group):
+        for part in _tiles(piece):
+            if len(part):
+                count = part.numel() // (part.shape[-2] * k)
+                part.copy_(torch.matmul(part, blocks[number : number + count].view(*part.shape[:-2], k, k)))
+                number += count
+    return y
+
+
+def _tile_rows(x: Tensor) -> int:
+    """Rows that are factored at once: few enough for the cache, so many more than columns that few are left."""
+    return len(x) if x.device.type == "cuda" else max(_TILE_ROWS, 4 * x.shape[1])
+
+
+def _group_rows(x: Tensor) -> int:
+    """Rows of as many tiles as bound the copies that a factorisation makes."""
+    tile = max(1, _tile_rows(x))
+    return tile * max(1, _GROUP_NUMBERS // (tile * max(1, x.shape[1])))
+
+
+def _tiles(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows as tiles of equal length (tiles, rows, k) and the rest (m, k), views."""
+    tile, k = max(1, _tile_rows(x)), x.shape[1]
+    whole = max(0, len(x) // tile - 1) * tile  # the last tile takes the remainder: it has rows enough
+    return x[:whole].view(-1, tile, k), x[whole:]
+
+
+def factor(triangle: Tensor) -> Core:
+    """The core of a triangle of [A | r].
+
+    Args:
+        triangle: (k+1, k+1) of all ranks' rows.
+    """
+    k, triangle = len(triangle) - 1, triangle.double()
     w, sigma, vt = torch.linalg.svd(triangle[:k, :k])
     return Core(sigma, vt.T.contiguous(), w.T @ triangle[:k, k])

@@ -57,6 +57,8 @@ SPEEDS: Mapping[str, Mapping[str, float]] = {
     "cuda": dict(zip(KINDS, (2e-2, 1e-12, 1e-11, 3e-14, 2e-13, 1e-13), strict=True)),
 }
 
+# Passes over the rows of a sketched step: JᵀW and J Q.
+_PASSES = 2
 # Residual evaluations of a typical step (a try and its chord corrections) and dampings that are factored for.
 _EVALUATIONS = 4
 _TRIES = 1.2
@@ -74,7 +76,6 @@ class Size:
         components: q, likewise.
         widths: ω.
         layers: of the network.
-        passes: times that the rows are formed in a sketched step: 1 where they are kept.
     """
 
     parameters: int
@@ -84,10 +85,9 @@ class Size:
     components: float
     widths: int
     layers: int
-    passes: int = 1
 
     @classmethod
-    def of(cls, collocation: Collocation, rows: int, ranks: int, passes: int) -> Size:
+    def of(cls, collocation: Collocation, rows: int, ranks: int) -> Size:
         """The size of a problem; the same on every rank, whatever its share of the points."""
         problem, network = collocation.problem, collocation.network
         pairs = list(zip(problem.conditions, problem.signatures, strict=True))
@@ -106,7 +106,6 @@ class Size:
             components,
             sum(o + i for o, i in network.shapes),
             len(network.shapes),
-            passes,
         )
 
     @property
@@ -122,11 +121,11 @@ class Size:
 def sketched_work(size: Size, rank: int, evaluations: float = _EVALUATIONS) -> Work:
     """A sketched step: rows, J Ω, QR, Jᵀ, QR, J Q, QR of [A | r], SVD of k×k; its corrections."""
     n, p, k = size.share, size.parameters, rank
-    rows = size.passes * size.channels * n * p
+    rows = _PASSES * size.channels * n * p
     return Work(
         network=size.network_work(evaluations + 2.0),
         traffic=rows / 4 + (n + p) * k,
-        product=2.0 * rows + 6.0 * n * p * k + evaluations * (4 * n + 2 * p) * k,
+        product=2.0 * rows + 2.0 * _PASSES * n * p * k + evaluations * (4 * n + 2 * p) * k,
         qr=5.0 * n * k**2 + 4.0 * p * k**2 + (22.0 + 2.0 * size.ranks) * k**3,
     )
 

@@ -55,10 +55,14 @@ class Objective:
         collocation: points, conditions and network.
         ranks: sums the losses.
         plan: how much of the Jacobian to keep.
+        sketch_dtype: of factors and sketch to begin with; that of θ when absent.
     """
 
-    def __init__(self, collocation: Collocation, ranks: Ranks, plan: Plan) -> None:
+    def __init__(
+        self, collocation: Collocation, ranks: Ranks, plan: Plan, sketch_dtype: torch.dtype | None = None
+    ) -> None:
         self.collocation, self.ranks, self.plan = collocation, ranks, plan
+        self.sketch_dtype = sketch_dtype
         self.collocation.chunk = plan.chunk
         self._scale = collocation.scale
 
@@ -106,11 +110,9 @@ class Objective:
         loss = float(losses.sum())
         return State(theta, raw, residual, losses, loss if math.isfinite(loss) else math.inf)
 
-    def jacobian(self, theta: Tensor) -> FactoredJacobian:
-        """J of the weighted residual at θ."""
-        return FactoredJacobian(
-            self.collocation, theta, self._scale, keep=self.plan.keep
-        )
+    def jacobian(self, theta: Tensor, dtype: torch.dtype | None = None) -> FactoredJacobian:
+        """J of the weighted residual at θ, with factors and products in a dtype, θ's when absent."""
+        return FactoredJacobian(self.collocation, theta, self._scale, dtype, self.plan.keep)
 
     def gradient(self, theta: Tensor) -> tuple[State, Tensor]:
         """State at θ and ∇L = 2 Jᵀ s r (P,), from one forward and one reverse pass.

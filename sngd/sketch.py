@@ -1,88 +1,172 @@
 """The sketch: a k-dimensional subspace of parameter space that holds the Gramian's leading directions.
 
 Randomised range finder (Halko, Martinsson, Tropp 2011) on the Gramian G = JᵀJ, which is never formed:
-Y = Jᵀ(J Ω), summed over ranks, Q = orth(Y).
+
+    A₀ = J Ω = Q₀ T₀ (TSQR),   W = A₀ T₀⁻¹,   Y = Jᵀ W summed over ranks,   Q = orth(Y)
+
+The plain product Y = Jᵀ J Ω would lose every direction with σ_j² below the rounding of σ_1², that is σ_j <
+10⁻⁸ σ_1 in float64. Orthonormalised in between (their algorithm 4.4) it reaches σ_j ≈ 10⁻¹⁶ σ_1.
 
 Letters
     P        parameters; #n rows on this rank; k sketch rank
-    Ω, Y, Q  (P, k) test matrix, sample of the range, orthonormal basis; the same on every rank
+    Ω        (P, k) test matrix, equal on every rank without communication
+    A₀, W    (#n, k) its image under J, whitened
+    Y, Q     (P, k) sample of the Gramian's range, orthonormal basis
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from sngd.core import tsqr
+from sngd.core import Triangle
 from sngd.domain import fold
+from sngd.factors import Factors
 from sngd.jacobian import FactoredJacobian
-
-# Diagonal entries of a triangle below this many roundings of the largest hold no information.
-_ROUNDING = 32
+from sngd.networks import Network
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
 
-__all__ = ["draw_test_matrix", "orthonormalize", "range_finder"]
+__all__ = ["TestMatrix", "TestMatrixName", "Whitened", "draw_test_matrix"]
+
+# Diagonal entries of a triangle below this many roundings of the largest hold no information.
+_ROUNDING = 32
+
+TestMatrixName = Literal["khatri_rao", "gaussian"]
+
+
+class TestMatrix(Protocol):
+    """Ω (P, k), as far as it is needed: what the rows of J make of it."""
+
+    rank: int
+
+    def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
+        """Rows of J Ω for a chunk of points, (m·q, k)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normal entries: P·k numbers, and a pass over the rows to multiply with.
+
+    Args:
+        matrix: (P, k).
+    """
+
+    matrix: Tensor
+
+    @property
+    def rank(self) -> int:
+        """k."""
+        return self.matrix.shape[1]
+
+    def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
+        """Rows of J Ω, (m·q, k)."""
+        return jacobian.times(chunk, self.matrix)
+
+
+@dataclass(frozen=True)
+class KhatriRao:
+    """Column j of a layer's block is the outer product a_j ⊗ (b_j, β_j) of normal vectors.
+
+    J Ω then follows from the factors without forming rows, for the price of an evaluation of the network
+    (Khatri–Rao test matrices: Rakhshan and Rabusseau 2020, arXiv 2003.05101; one factor a layer's outputs, the
+    other its inputs and bias).
+
+    Args:
+        outer: per layer a (out, k).
+        inner: per layer b (in, k).
+        bias: β (layers, k).
+    """
+
+    outer: list[Tensor]
+    inner: list[Tensor]
+    bias: Tensor
+
+    @property
+    def rank(self) -> int:
+        """k."""
+        return self.bias.shape[1]
+
+    def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
+        """Rows of J Ω, (m·q, k)."""
+        return chunk.khatri_rao_product(self.outer, self.inner, self.bias)
+
+    def dense(self) -> Tensor:
+        """Ω (P, k), for tests."""
+        weights = [torch.einsum("ok,ik->oik", a, b).flatten(0, 1) for a, b in zip(self.outer, self.inner, strict=True)]
+        return torch.cat([*weights, *(a * beta for a, beta in zip(self.outer, self.bias, strict=True))])
 
 
 def draw_test_matrix(
-    parameters: int, rank: int, seed: int, step: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Gaussian Ω (P, k), equal on every rank without communication: a function of (seed, step).
+    kind: TestMatrixName, network: Network, rank: int, seed: int, step: int, like: Tensor
+) -> TestMatrix:
+    """Ω, equal on every rank without communication: a function of (seed, step).
 
     Growing the rank keeps the leading columns: they are drawn one after the other, because the values of
     a larger draw depend on its size.
+
+    Args:
+        kind: of matrix.
+        network: whose parameters and layers it has.
+        rank: k.
+        seed: of the run.
+        step: number of the step.
+        like: dtype and device.
     """
-    generator = torch.Generator(device=device)
+    if kind == "gaussian":
+        return Gaussian(_columns(network.parameters, rank, seed, step, like))
+    outs, ins = [o for o, _ in network.shapes], [i for _, i in network.shapes]
+    drawn = _columns(sum(outs) + sum(ins) + len(outs), rank, seed, step, like)
+    outer, inner, bias = drawn.split([sum(outs), sum(ins), len(outs)])
+    return KhatriRao(list(outer.split(outs)), list(inner.split(ins)), bias)
+
+
+def _columns(length: int, rank: int, seed: int, step: int, like: Tensor) -> Tensor:
+    generator = torch.Generator(device=like.device)
     generator.manual_seed(fold((seed, step)) >> 1)
-    columns = torch.empty(rank, parameters, dtype=dtype, device=device)
+    columns = like.new_empty(rank, length)
     for column in columns:
         column.normal_(generator=generator)
     return columns.T.contiguous()
 
 
-def orthonormalize(y: Tensor) -> Tensor:
-    """An orthonormal basis Q (P, k) whose span contains that of Y (P, k).
-
-    Y is numerically rank-deficient by design. Householder reflections give orthonormal columns whatever
-    the rank; columns are scaled to a largest entry of 1 first, so that squares neither over- nor underflow.
-
-    Raises:
-        ValueError: Y has fewer rows than columns or is not finite.
-    """
-    p, k = y.shape
-    if p < k:
-        raise ValueError(f"cannot orthonormalise {k} columns of length {p}: the rank exceeds the length")
-    peaks = torch.linalg.vector_norm(y, ord=torch.inf, dim=0)
-    if not bool(torch.isfinite(peaks).all()):
-        raise ValueError("the sketch Y = JᵀJΩ is not finite: the residual's derivatives overflow")
-    q, _ = torch.linalg.qr(y / torch.where(peaks > 0, peaks, 1.0))
-    return q
-
-
-def range_finder(jacobian: FactoredJacobian, omega: Tensor, ranks: Ranks, *, stable: bool = True) -> Tensor:
-    """Q (P, k), an orthonormal basis for the range of JᵀJΩ.
-
-    The plain product loses every direction with σ_j² below the rounding of σ_1², that is σ_j < 10⁻⁸ σ_1 in
-    float64. The stable form orthonormalises between the two factors (Halko, Martinsson, Tropp 2011,
-    algorithm 4.4) and reaches σ_j ≈ 10⁻¹⁶ σ_1:
-
-        A₀ = J Ω = Q₀ T₀ (TSQR),   Y = Jᵀ Q₀,   Q = orth(Y)
+class Whitened:
+    """W = J Ω T₀⁻¹ (#n, k), whose columns are orthonormal over all ranks up to rounding.
 
     Args:
         jacobian: this rank's rows of J.
-        omega: (P, k), the same on every rank.
-        ranks: sums Y over ranks, P·k numbers; the stable form also gathers a k×k triangle of each.
-        stable: orthonormalise in between; costs one more pass over the rows where they are not kept.
+        test: Ω.
+        ranks: gathers a k×k triangle of each.
+        stored: keep W; otherwise it is made anew from Ω and T₀, chunk by chunk.
     """
-    if not stable:
-        return orthonormalize(ranks.sum(jacobian.normal_matmul(omega), "sketch"))
-    a = jacobian.matmul(omega)
-    whitened = torch.linalg.solve_triangular(_floored(tsqr(a, ranks)), a, upper=True, left=False)
-    return orthonormalize(ranks.sum(jacobian.rmatmul(whitened), "sketch"))
+
+    def __init__(self, jacobian: FactoredJacobian, test: TestMatrix, ranks: Ranks, stored: bool) -> None:
+        self.jacobian, self.test = jacobian, test
+        like = jacobian.theta.new_empty(0, dtype=jacobian.dtype)
+        self._rows = like.new_empty(jacobian.shape[0], test.rank) if stored else None
+        triangle = Triangle(test.rank, like)
+        for chunk in jacobian.factors():
+            product = test.product(jacobian, chunk)
+            triangle.add(product)
+            if self._rows is not None:
+                self._rows[chunk.rows] = product
+        self._triangle = _floored(triangle.over(ranks))
+        if self._rows is not None:
+            self._rows = self._solve(self._rows)
+
+    def rows(self, chunk: Factors) -> Tensor:
+        """Rows of W for a chunk of points, (m·q, k)."""
+        if self._rows is not None:
+            return self._rows[chunk.rows]
+        return self._solve(self.test.product(self.jacobian, chunk))
+
+    def _solve(self, product: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(self._triangle, product, upper=True, left=False)
 
 
 def _floored(triangle: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from sngd import checkpoint
 from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
-from sngd.memory import available_bytes, make_plan
+from sngd.memory import Plan, Sizes, available_bytes, make_plan
 from sngd.networks import Network
 from sngd.objective import Objective, State
 from sngd.optimizers import Optimizer, Report, Stepper
@@ -84,17 +84,29 @@ def draw_points(
 
 def build_objective(run: RunConfig, network: Network, ranks: Ranks, device: torch.device) -> Objective:
     """The loss of a run on this rank's points, with a memory plan made for it."""
-    dtype = getattr(torch, run.dtype)
     conditions = run.problem.conditions
-    weights = torch.tensor([c.weight for c in conditions], dtype=dtype, device=device)
-    points = draw_points(run, 1, ranks, device, dtype)
-    collocation = Collocation(run.problem, network.to(dtype, device), points, weights)
-    if run.memory_gb is None:
-        sharing = 1 if device.type == "cuda" else ranks.size
-        budget = int(_MEMORY_SHARE * available_bytes(device) / sharing)
-    else:
-        budget = int(run.memory_gb * 1e9)
-    return Objective(collocation, ranks, make_plan(collocation, torch.finfo(dtype).bits // 8, budget))
+    weights = torch.tensor([c.weight for c in conditions], dtype=run.dtype, device=device)
+    points = draw_points(run, 1, ranks, device, run.dtype)
+    collocation = Collocation(run.problem, network.to(run.dtype, device), points, weights)
+    plan = plan_memory(run, network, ranks.size, device, _budget(run, ranks, device))
+    return Objective(collocation, ranks, plan, run.sketch_dtype)
+
+
+def plan_memory(run: RunConfig, network: Network, size: int, device: torch.device, budget: int) -> Plan:
+    """The memory plan of a run on so many ranks, each with a budget in bytes.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    return make_plan(Sizes.of(run.problem, network, size, run.dtype, run.sketch_dtype, device), budget)
+
+
+def _budget(run: RunConfig, ranks: Ranks, device: torch.device) -> int:
+    """Bytes that every rank has, so that all make the same plan."""
+    if run.memory_gb is not None:
+        return int(run.memory_gb * 1e9)
+    free = int(_MEMORY_SHARE * available_bytes(device, ranks.size))
+    return int(ranks.gather(torch.tensor(free, device=device), "control").min())
 
 
 def train(
@@ -135,7 +147,7 @@ class _Loop:
         self, run: RunConfig, ranks: Ranks, device: torch.device, hooks: Sequence[Hook], folder: Path | None
     ) -> None:
         self.run, self.ranks, self.device, self.hooks, self.folder = run, ranks, device, hooks, folder
-        self.dtype: torch.dtype = getattr(torch, run.dtype)
+        self.dtype = run.dtype
         network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
         self.objective = build_objective(run, network, ranks, device)
         self.network = self.objective.collocation.network
@@ -262,7 +274,7 @@ class _Loop:
             "points": sum(c.points for c in run.problem.conditions),
             "world_size": self.ranks.size,
             "device": str(self.device),
-            "dtype": run.dtype,
+            "dtype": run.precision,
             "optimizer": type(run.optimizer).__name__,
             "seed": run.seed,
             "max_steps": run.max_steps,

@@ -36,9 +36,6 @@ _GAIN = 0.15
 # The first rank is the largest of these that costs at most so many times the least.
 _FIRST_RANKS = (16, 32, 64, 128, 256)
 _FIRST_COST = 1.5
-# Share of the memory budget for Q, Y, Ω (P, k) and A, J Ω, their factors (n, k).
-_SKETCH_SHARE = 0.25
-_SKETCH_ARRAYS = 3
 
 
 @dataclass(frozen=True)
@@ -79,17 +76,14 @@ class Auto:
     def start(self, objective: Objective, state: State, seed: int, rows: int) -> GaussNewton[LinearModel]:
         """A stepper at a state; what it chooses depends on sizes and damping alone, never on clocks."""
         ranks, plan = objective.ranks, objective.plan
-        passes = 1 if plan.keep == "rows" else 3
-        size = Size.of(objective.collocation, rows, ranks.size, passes)
+        size = Size.of(objective.collocation, rows, ranks.size)
         device, parameters = state.theta.device, size.parameters
         largest = min(self.max_rank or parameters, parameters, rows)
-        if plan.budget:
-            column = _SKETCH_ARRAYS * (parameters + size.share) * state.theta.element_size()
-            largest = max(1, min(largest, int(_SKETCH_SHARE * plan.budget / column)))
+        largest = plan.largest_rank(largest)
         first = min(self.rank or first_rank(size, device), largest)
         config = SNGD(rank=first, max_rank=largest)
         rule = TrustRegion(self.damping, self.corrections, self.acceptance)
-        form = CheapestForm(SketchedForm(config, parameters, seed, rows), size, rule, state.theta)
+        form = CheapestForm(SketchedForm(config, objective, seed, rows), size, rule, state.theta)
         form.allowed = [
             name
             for name, order in (("exact", parameters), ("kernel", rows))

@@ -6,7 +6,7 @@ place of its pseudo-inverse and line search, which remain as globalization="line
 
 Letters
     P        parameters; N rows over all ranks, #n on this one; k sketch rank
-    Q        (P, k) orthonormal basis of the sketch, the same on every rank
+    Q        (P, k) orthonormal basis of the sketch
     A        (#n, k) = J Q
 """
 
@@ -14,22 +14,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sngd.basis import Basis, make_blocks, replicate, shard
 from sngd.checks import require, whole, within
 from sngd.core import factor
+from sngd.memory import BasisName
 from sngd.objective import Objective, State
 from sngd.optimizers.gauss_newton import GaussNewton, Globalization, LineSearch, Rule, TrustRegion
-from sngd.sketch import draw_test_matrix, range_finder
+from sngd.product import Product, make_product
+from sngd.sketch import TestMatrixName, Whitened, draw_test_matrix
 from sngd.trust import Outcome, next_rank
 
-if TYPE_CHECKING:
-    from sngd.collectives import Ranks
-
 __all__ = ["SNGD"]
+
+# A float32 sketch serves while √λ is so many times above its rounding.
+_ESCALATION = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class SNGD:
         rank: sketch rank k to start with, and to stay with unless adaptive.
         max_rank: greatest rank; P and N bound it in any case.
         adaptive_rank: follow the spectrum up and down.
-        stable_sketch: orthonormalise between the two factors of the Gramian, which keeps directions below
-            10⁻⁸ σ_1; without it one pass over the rows is saved where they are not kept in memory.
+        test_matrix: "khatri_rao" (a Khatri–Rao product per layer, whose product with J costs no pass over
+            the rows) or "gaussian" (as published).
+        basis: Q "replicated" on every rank or "sharded" over them; "auto" decides by size.
         globalization: "trust_region" (damping judged after chord corrections) or "line_search" (the
             published pseudo-inverse with step lengths 2^{-j}).
         corrections: most chord corrections per candidate.
@@ -57,7 +61,8 @@ class SNGD:
     rank: int = 64
     max_rank: int | None = None
     adaptive_rank: bool = True
-    stable_sketch: bool = True
+    test_matrix: TestMatrixName = "khatri_rao"
+    basis: BasisName = "auto"
     globalization: Globalization = "trust_region"
     corrections: int = 8
     acceptance: float = 0.075
@@ -74,7 +79,16 @@ class SNGD:
                 "a whole number, at least rank",
             ),
             ("adaptive_rank", isinstance(self.adaptive_rank, bool), "True or False"),
-            ("stable_sketch", isinstance(self.stable_sketch, bool), "True or False"),
+            (
+                "test_matrix",
+                self.test_matrix in ("khatri_rao", "gaussian"),
+                '"khatri_rao" or "gaussian"',
+            ),
+            (
+                "basis",
+                self.basis in ("auto", "replicated", "sharded"),
+                '"auto", "replicated" or "sharded"',
+            ),
             (
                 "globalization",
                 self.globalization in ("trust_region", "line_search"),
@@ -102,25 +116,24 @@ class SNGD:
             rule = LineSearch(lambda model: model.core.pseudo_solve(self.cutoff), 0.0, self.halvings)
         else:
             rule = TrustRegion(self.damping, self.corrections, self.acceptance)
-        return GaussNewton(SketchedForm(self, state.theta.numel(), seed, rows), rule, state)
+        return GaussNewton(SketchedForm(self, objective, seed, rows), rule, state)
 
 
 class SketchedModel:
     """The linear model inside the sketched subspace: z (k,), δ = Q z.
 
     Args:
-        basis: Q (P, k).
-        product: A (#n, k) = J Q.
+        basis: Q.
+        product: A = J Q.
         state: where it was made.
-        ranks: sums k numbers for every new right-hand side.
     """
 
     note = ""
 
-    def __init__(self, basis: Tensor, product: Tensor, state: State, ranks: Ranks) -> None:
-        self.basis, self.product, self.ranks = basis, product, ranks
+    def __init__(self, basis: Basis, product: Product, state: State) -> None:
+        self.basis, self.product = basis, product
         self.residual, self.loss = state.residual, state.loss
-        self.core = factor(product, state.residual, ranks)
+        self.core = factor(product.triangle(state.residual))
 
     @property
     def largest(self) -> float:
@@ -130,7 +143,7 @@ class SketchedModel:
     @property
     def least_damping(self) -> float:
         """(rounding × σ_1)²: A is not known to more."""
-        return self.largest * torch.finfo(self.core.sigma.dtype).eps ** 2
+        return self.largest * torch.finfo(self.product.dtype).eps ** 2
 
     def solve(self, damping: float) -> Tensor:
         """The damped solution z(λ), (k,)."""
@@ -138,9 +151,8 @@ class SketchedModel:
 
     def correct(self, damping: float, z: Tensor, residual: Tensor) -> Tensor:
         """−V σ/(σ²+λ) (c + Uᵀq), q = r⁺ − r − A z: one local product and k numbers summed."""
-        predicted = (self.product @ z.to(self.product.dtype)).to(residual.dtype)
-        missed = residual - self.residual - predicted
-        return self.core.solve(damping, self.core.c + self.core.project(self.product, missed, self.ranks))
+        missed = residual - self.residual - self.product.times(z).to(residual.dtype)
+        return self.core.solve(damping, self.core.c + self.core.project(self.product.pull(missed)))
 
     def predicted_reduction(self, damping: float) -> float:
         """p(λ)."""
@@ -148,40 +160,52 @@ class SketchedModel:
 
     def displacement(self, z: Tensor) -> Tensor:
         """Q z (P,)."""
-        return self.basis @ z.to(self.basis.dtype)
+        return self.basis.displacement(z)
 
 
 class SketchedForm:
     """Sketch and core of every step, and the rank of the next.
 
+    In mixed precision the sketch begins in float32. Its rounding disturbs A by about 10⁻⁷ σ_1, which chord
+    corrections remove as long as √λ stays well above; where it does not, the sketch goes over to float64.
+
     Args:
         config: rank and its bounds.
-        parameters: P.
+        objective: P, memory plan and precision.
         seed: of the test matrices.
         rows: N over all ranks.
     """
 
-    note = ""
-
-    def __init__(self, config: SNGD, parameters: int, seed: int, rows: int) -> None:
+    def __init__(self, config: SNGD, objective: Objective, seed: int, rows: int) -> None:
         self.config, self.seed = config, seed
-        self.largest = min(config.max_rank or parameters, parameters, rows)
+        parameters = objective.collocation.network.parameters
+        most = min(config.max_rank or parameters, parameters, rows)
+        self.largest = objective.plan.largest_rank(most)
         self.rank = min(config.rank, self.largest)
+        self.dtype = objective.sketch_dtype
+        self.note = ""
 
     def linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
         """Range finder, then A = J Q and its factorisation."""
-        theta, ranks = state.theta, objective.ranks
-        jacobian = objective.jacobian(theta)
-        omega = draw_test_matrix(theta.numel(), self.rank, self.seed, number, jacobian.dtype, theta.device)
-        q = range_finder(jacobian, omega, ranks, stable=self.config.stable_sketch)
-        return SketchedModel(q, jacobian.matmul(q), state, ranks)
+        theta, ranks, how = state.theta, objective.ranks, objective.plan.arrange(self.rank, self.config.basis)
+        jacobian = objective.jacobian(theta, self.dtype)
+        network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)
+        test = draw_test_matrix(self.config.test_matrix, network, self.rank, self.seed, number, like)
+        blocks = make_blocks(jacobian.panels, how.block, ranks.size)
+        spread = shard if how.sharded else replicate
+        basis = spread(jacobian, Whitened(jacobian, test, ranks, how.stored), blocks, ranks)
+        return SketchedModel(basis, make_product(jacobian, basis, ranks, how.stored), state)
 
     def learn(self, model: SketchedModel, outcome: Outcome[State]) -> None:
-        """Adapt the rank to the spectrum and the accepted damping."""
-        config = self.config
+        """Adapt the rank to the spectrum and the accepted damping, and the precision to the damping."""
+        config, self.note = self.config, ""
         if outcome.trial is not None and config.adaptive_rank and config.globalization == "trust_region":
             self.rank = next_rank(model.core.sigma, outcome.damping, config.rank, self.largest)
+        floor = _ESCALATION**2 * model.least_damping
+        if model.product.dtype != model.residual.dtype and (outcome.trial is None or outcome.damping < floor):
+            self.dtype = model.residual.dtype
+            self.note = f"the sketch goes over to float64: λ = {outcome.damping:.1e} is near float32's rounding"
 
     def save(self) -> dict[str, Any]:
-        """The next rank."""
-        return {"rank": self.rank}
+        """The next rank and precision."""
+        return {"rank": self.rank, "sketch_dtype": None if self.dtype is None else str(self.dtype)}

@@ -127,7 +127,7 @@ class ZeroStepper:
         if state.theta.dtype != torch.float32:
             dtype = str(state.theta.dtype).removeprefix("torch.")
             raise ValueError(
-                f"optimizer.zero_stage={stage} needs dtype='float32', got {dtype!r}: ZeRO would hold float32 "
+                f"optimizer.zero_stage={stage} needs precision='float32', got {dtype!r}: ZeRO would hold float32 "
                 "copies of the parameters without a word"
             )
         self.state, self.rate_at, self.updates = state, rate_at, 0

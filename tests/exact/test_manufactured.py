@@ -131,7 +131,7 @@ def test_the_published_line_search_works_but_is_behind_the_trust_region():
 
 
 def test_float32_reaches_its_own_accuracy():
-    assert trained_error(heat(400, 40, 80), steps=25, dtype="float32") < 1e-4
+    assert trained_error(heat(400, 40, 80), steps=25, precision="float32") < 1e-4
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -28,7 +28,7 @@ def _run(**changes) -> RunConfig:
         "optimizer": Adam(rate=0.01, schedule="exponential", decay_steps=20, decay_factor=0.5, ramp_steps=5),
         "max_steps": STEPS,
         "evaluate_points": 100,
-        "dtype": "float32",
+        "precision": "float32",
         "device": "cpu",
     }
     return RunConfig(**{**fields, **changes})
@@ -68,8 +68,8 @@ def test_every_stage_gives_the_losses_of_adam_on_two_ranks():
 
 
 def test_ranks_without_points_join_in():
-    run = RunConfig(heat(2, 1, 2), MLP((5,)), Adam(rate=0.01, zero_stage=3), dtype="float32", max_steps=4)
-    plain = RunConfig(heat(2, 1, 2), MLP((5,)), Adam(rate=0.01), dtype="float32", max_steps=4)
+    run = RunConfig(heat(2, 1, 2), MLP((5,)), Adam(rate=0.01, zero_stage=3), precision="float32", max_steps=4)
+    plain = RunConfig(heat(2, 1, 2), MLP((5,)), Adam(rate=0.01), precision="float32", max_steps=4)
     want = _losses(_follow(LocalRanks(), [plain])[0])
     np.testing.assert_allclose(_losses(run_ranks(3, _follow, [run])[0][0]), want, rtol=1e-4)
 

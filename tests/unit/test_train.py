@@ -142,7 +142,7 @@ def test_without_a_solution_there_is_no_error_and_the_run_goes_on():
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"resample_every": 2}, {"balance": True}, {"dtype": "float32"}], ids=str
+    "changes", [{}, {"resample_every": 2}, {"balance": True}, {"precision": "float32"}], ids=str
 )
 def test_equal_seeds_give_equal_losses_bit_for_bit(changes):
     first, second = (_losses(_run(**changes)) for _ in range(2))
@@ -151,7 +151,7 @@ def test_equal_seeds_give_equal_losses_bit_for_bit(changes):
 
 
 def test_the_dtype_reaches_the_parameters():
-    assert _train(_run(dtype="float32"))[0].theta.dtype == torch.float32
+    assert _train(_run(precision="float32"))[0].theta.dtype == torch.float32
 
 
 def test_a_run_ends_lower_than_it_began_whatever_is_switched_on():

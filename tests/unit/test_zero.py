@@ -61,7 +61,7 @@ def _start(dtype):
 
 
 def test_float64_is_refused():
-    with pytest.raises(ValueError, match=r"optimizer\.zero_stage=2 needs dtype='float32', got 'float64'"):
+    with pytest.raises(ValueError, match=r"optimizer\.zero_stage=2 needs precision='float32', got 'float64'"):
         _start(torch.float64)
 
 

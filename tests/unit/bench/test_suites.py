@@ -18,7 +18,7 @@ def test_a_task_is_the_config_of_its_name(name):
     suite = Suite("", {name: TASKS[name]}, {"sngd": Entry("sngd")}, 1)
     (job,) = jobs_of(suite)
     mine, config = build(job.spec), load_source(CONFIGS / f"{name}.py")[0]
-    for field in ("problem", "network", "balance", "resample_every", "target_error", "dtype"):
+    for field in ("problem", "network", "balance", "resample_every", "target_error", "precision"):
         assert describe(mine)[field] == describe(config)[field], field
 
 

@@ -1,0 +1,222 @@
+"""The orthonormal basis Q of the sketch: whole on every rank, or its rows spread over them.
+
+    Y = Σ_r J_rᵀ W_r,   Q = orth(Y),   A = J Q,   δ = Q z
+
+Both forms walk through the parameters in blocks, so that the collective of one block runs while the next is
+computed. Sharded, a rank holds P·k/R numbers and two blocks: Y is reduce-scattered over parameter rows, its
+orthonormalisation shares out the work (TSQR), and Q is gathered block by block where A needs it.
+
+Letters
+    P        parameters; #n rows of J on this rank; k sketch rank; R ranks
+    Y, Q     (P, k); sharded (#P, k): of every block of s·R parameters (padded), s on each rank
+    W, A     (#n, k)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from sngd.core import orthonormalize
+from sngd.factors import Panel
+from sngd.jacobian import FactoredJacobian
+from sngd.sketch import Whitened
+
+if TYPE_CHECKING:
+    from sngd.collectives import Pending, Ranks
+
+__all__ = ["Basis", "Block", "ReplicatedBasis", "ShardedBasis", "make_blocks", "replicate", "shard"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring panels, which travel together.
+
+    Args:
+        panels: of J's columns.
+        share: s, rows of one rank, the last ones padding where R does not divide the width.
+        start: of this rank's share among its rows of Y.
+    """
+
+    panels: Sequence[Panel]
+    share: int
+    start: int
+
+    @property
+    def columns(self) -> slice:
+        """Parameters."""
+        return slice(self.panels[0].columns.start, self.panels[-1].columns.stop)
+
+    @property
+    def width(self) -> int:
+        """Number of parameters."""
+        return self.columns.stop - self.columns.start
+
+
+def make_blocks(panels: Sequence[Panel], most: int | None, ranks: int) -> list[Block]:
+    """Panels in blocks of at most so many parameters, or of one panel.
+
+    Args:
+        panels: all of them, in order.
+        most: parameters of a block; None for one block.
+        ranks: R.
+    """
+    groups: list[list[Panel]] = []
+    for panel in panels:
+        if groups and (most is None or panel.columns.stop - groups[-1][0].columns.start <= most):
+            groups[-1].append(panel)
+        else:
+            groups.append([panel])
+    blocks: list[Block] = []
+    for group in groups:
+        share = math.ceil((group[-1].columns.stop - group[0].columns.start) / ranks)
+        start = blocks[-1].start + blocks[-1].share if blocks else 0
+        blocks.append(Block(group, share, start))
+    return blocks
+
+
+class Basis(Protocol):
+    """Q, wherever its rows are."""
+
+    rank: int
+
+    def times(self, jacobian: FactoredJacobian) -> Tensor:
+        """A = J Q (#n, k)."""
+        ...
+
+    def displacement(self, z: Tensor) -> Tensor:
+        """Q z (P,) on every rank, for z (k,)."""
+        ...
+
+
+class ReplicatedBasis:
+    """Q whole on every rank.
+
+    Args:
+        matrix: Q (P, k).
+        ranks: sums k numbers of a projection.
+    """
+
+    def __init__(self, matrix: Tensor, ranks: Ranks) -> None:
+        self.matrix, self.ranks, self.rank = matrix, ranks, matrix.shape[1]
+
+    def times(self, jacobian: FactoredJacobian) -> Tensor:
+        """A = J Q (#n, k)."""
+        return jacobian.matmul(self.matrix)
+
+    def displacement(self, z: Tensor) -> Tensor:
+        """Q z (P,)."""
+        return self.matrix @ z.to(self.matrix.dtype)
+
+    def project(self, pulled: Tensor) -> Tensor:
+        """Qᵀ y (k,), summed over ranks."""
+        mine = self.matrix.T @ pulled.to(self.matrix.dtype)
+        return self.ranks.sum(mine.to(pulled.dtype), "projections")
+
+
+class ShardedBasis:
+    """Rows of Q spread over ranks.
+
+    Args:
+        rows: this rank's (#P, k), block after block.
+        blocks: which parameters they belong to.
+        ranks: who holds the others.
+    """
+
+    def __init__(self, rows: Tensor, blocks: Sequence[Block], ranks: Ranks) -> None:
+        self.rows, self.blocks, self.ranks, self.rank = rows, blocks, ranks, rows.shape[1]
+
+    def _whole_blocks(self) -> Iterator[tuple[Block, Tensor]]:
+        """Rows of Q of every block; while one is used, the next is on its way."""
+
+        def start(block: Block) -> Pending:
+            part = self.rows[block.start : block.start + block.share]
+            return self.ranks.start_gather(part, "basis")
+
+        coming = start(self.blocks[0])
+        for block, following in zip(self.blocks, [*self.blocks[1:], None], strict=True):
+            whole = coming.wait()
+            if following is not None:
+                coming = start(following)
+            yield block, whole[: block.width]
+
+    def times(self, jacobian: FactoredJacobian) -> Tensor:
+        """A = J Q (#n, k)."""
+        total: Tensor | None = None
+        for block, q in self._whole_blocks():
+            part = jacobian.matmul(q, block.panels)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total
+
+    def displacement(self, z: Tensor) -> Tensor:
+        """Q z (P,): P numbers are gathered."""
+        mine = self.rows @ z.to(self.rows.dtype)
+        everyone = self.ranks.gather(mine, "displacement")
+        parts = [everyone[:, b.start : b.start + b.share].flatten()[: b.width] for b in self.blocks]
+        return torch.cat(parts)
+
+
+def replicate(
+    jacobian: FactoredJacobian, whitened: Whitened, blocks: Sequence[Block], ranks: Ranks
+) -> ReplicatedBasis:
+    """Q = orth(Σ_r J_rᵀ W_r), whole on every rank: P·k numbers are summed, each rank factors all of them.
+
+    Args:
+        jacobian: this rank's rows of J.
+        whitened: this rank's rows of W.
+        blocks: of parameters; the sum of one runs while the next is computed.
+        ranks: who holds the other rows of J.
+
+    Raises:
+        ValueError: the sketch is not finite.
+    """
+    y = jacobian.theta.new_zeros(jacobian.shape[1], whitened.test.rank, dtype=jacobian.dtype)
+    under_way: list[Pending] = []
+    for block in blocks:
+        part = y[block.columns]
+        for chunk in jacobian.factors():
+            jacobian.add_transposed_times(chunk, whitened.rows(chunk), part, block.panels)
+        under_way.append(ranks.start_sum(part, "sketch"))
+    for pending in under_way:
+        pending.wait()
+    return ReplicatedBasis(orthonormalize(y), ranks)
+
+
+def shard(
+    jacobian: FactoredJacobian, whitened: Whitened, blocks: Sequence[Block], ranks: Ranks
+) -> ShardedBasis:
+    """Q = orth(Σ_r J_rᵀ W_r), its rows spread over ranks: P·k numbers are reduce-scattered.
+
+    Args:
+        jacobian: this rank's rows of J.
+        whitened: this rank's rows of W.
+        blocks: of parameters; two are held at a time.
+        ranks: who holds the other rows of J.
+
+    Raises:
+        ValueError: the sketch is not finite.
+    """
+    k = whitened.test.rank
+    y = jacobian.theta.new_empty(blocks[-1].start + blocks[-1].share, k, dtype=jacobian.dtype)
+    under_way: deque[tuple[Block, Pending]] = deque()
+
+    def receive() -> None:
+        block, pending = under_way.popleft()
+        y[block.start : block.start + block.share] = pending.wait()
+
+    for block in blocks:
+        part = y.new_zeros(block.share * ranks.size, k)
+        for chunk in jacobian.factors():
+            jacobian.add_transposed_times(chunk, whitened.rows(chunk), part[: block.width], block.panels)
+        if under_way:
+            receive()
+        under_way.append((block, ranks.start_scatter_sum(part, "sketch")))
+    receive()
+    return ShardedBasis(orthonormalize(y, ranks), blocks, ranks)
