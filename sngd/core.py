@@ -156,7 +156,7 @@ def orthonormalize(y: Tensor, ranks: Ranks | None = None) -> Tensor:
                 q, r = torch.linalg.qr(part)
                 part[..., : q.shape[-1]].copy_(q)
                 part[..., q.shape[-1] :].zero_()  # fewer rows than columns
-                triangles.append(torch.nn.functional.pad(r, (0, 0, 0, k - r.shape[-2])).view(-1, k))
+                triangles.append(torch.nn.functional.pad(r, (0, 0, 0, k - r.shape[-2])).reshape(-1, k))
     stacked = torch.cat(triangles) if triangles else y.new_zeros(k, k)
     spread = ranks is not None and ranks.size > 1
     alone = not spread and len(stacked) <= k

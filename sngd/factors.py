@@ -103,7 +103,7 @@ class Factors:
 
     @property
     def components(self) -> int:
-        """q."""
+        """Q."""
         return self.cotangents[0].shape[2]
 
     def spans(self, panel: Panel, numbers: int) -> Iterator[tuple[slice, slice]]:

@@ -61,7 +61,7 @@ class Gaussian:
 
     @property
     def rank(self) -> int:
-        """k."""
+        """K."""
         return self.matrix.shape[1]
 
     def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
@@ -89,7 +89,7 @@ class KhatriRao:
 
     @property
     def rank(self) -> int:
-        """k."""
+        """K."""
         return self.bias.shape[1]
 
     def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
@@ -98,7 +98,10 @@ class KhatriRao:
 
     def dense(self) -> Tensor:
         """Ω (P, k), for tests."""
-        weights = [torch.einsum("ok,ik->oik", a, b).flatten(0, 1) for a, b in zip(self.outer, self.inner, strict=True)]
+        weights = [
+            torch.einsum("ok,ik->oik", a, b).flatten(0, 1)
+            for a, b in zip(self.outer, self.inner, strict=True)
+        ]
         return torch.cat([*weights, *(a * beta for a, beta in zip(self.outer, self.bias, strict=True))])
 
 

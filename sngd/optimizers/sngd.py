@@ -204,7 +204,9 @@ class SketchedForm:
         floor = _ESCALATION**2 * model.least_damping
         if model.product.dtype != model.residual.dtype and (outcome.trial is None or outcome.damping < floor):
             self.dtype = model.residual.dtype
-            self.note = f"the sketch goes over to float64: λ = {outcome.damping:.1e} is near float32's rounding"
+            self.note = (
+                f"the sketch goes over to float64: λ = {outcome.damping:.1e} is near float32's rounding"
+            )
 
     def save(self) -> dict[str, Any]:
         """The next rank and precision."""

@@ -1,0 +1,15 @@
+"""Heat equation with a network of 1,048,431 parameters, whose Gramian would take 8.8 TB."""
+
+from sngd import MLP, SNGD, RunConfig
+from sngd.problems import heat
+
+run = RunConfig(
+    problem=heat(interior=512, initial=43, walls=85),
+    network=MLP(hidden=(590, 590, 590, 590)),
+    optimizer=SNGD(rank=32, max_rank=64),
+    precision="mixed",
+    max_steps=100,
+    max_seconds=200,
+    target_error=1e-3,
+    evaluate_points=2000,
+)
