@@ -41,8 +41,8 @@ class RunConfig:
         evaluate_every: compare with the known solution every so many steps.
         evaluate_points: at so many points of the interior.
         device: "auto" takes CUDA where there is one.
-        precision: "float64"; "float32"; or "mixed": rows and sketch in float32, which goes over to float64 where
-            its rounding holds the damping up, all else in float64. The k×k core is float64 always.
+        precision: "float64"; "float32"; or "mixed": rows and sketch in float32 until its rounding holds the
+            damping up, then in float64 like all else. The k×k core is float64 always.
         memory_gb: memory of a rank in GB, which a step is arranged to stay within; half of what is free when
             absent.
         checkpoint_seconds: time between checkpoints; one is always written at the end.

@@ -179,7 +179,7 @@ def orthonormalize(y: Tensor, ranks: Ranks | None = None) -> Tensor:
 
 
 def _tile_rows(x: Tensor) -> int:
-    """Rows that are factored at once: few enough for the cache, so many more than columns that few are left."""
+    """Rows that are factored at once: few enough for the cache, many more than columns."""
     return len(x) if x.device.type == "cuda" else max(_TILE_ROWS, 4 * x.shape[1])
 
 

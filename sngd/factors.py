@@ -1,6 +1,6 @@
 """Factors of the rows of the Jacobian, and rows formed from them a tile at a time.
 
-Row (i, j) of layer l's block of J is Σ_c D_l[c,i,j] ⊗ H_l[c,i], so C·n·Σ(q·out + in) numbers stand for n·q·P. A
+Row (i, j) of layer l's block of J is Σ_c D_l[c,i,j] ⊗ H_l[c,i]: C·n·Σ(q·out + in) numbers stand for n·q·P. A
 tile of rows, some points × a panel of columns, is formed where it is multiplied and never leaves the
 processor's cache: forming it anew in every pass costs less than reading it back from memory.
 
@@ -24,7 +24,7 @@ from sngd.networks import Network
 
 __all__ = ["Factors", "Panel", "kernel_block", "make_panels", "tile_numbers"]
 
-# Bytes of a tile: half of a core's second-level cache; on a GPU enough work to outlast the launch of a kernel.
+# Bytes of a tile: half of a core's second-level cache; on a GPU enough to outlast the launch of a kernel.
 _TILE_BYTES, _TILE_BYTES_ON_GPU = 1 << 20, 1 << 28
 # Products of a tile run at full speed from so many points on, and forming it from so many outputs on.
 _POINTS, _OUTPUTS = 48, 3

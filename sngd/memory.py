@@ -237,8 +237,9 @@ def make_plan(sizes: Sizes, budget: int) -> Plan:
     needed = Plan("nothing", 1, budget, sizes).total(1, Arrangement(sizes.ranks > 1, None, False))
     if needed > budget:
         raise ValueError(
-            f"a memory budget of {budget:,} bytes is below the {needed:,} bytes that a rank needs at the least "
-            f"with P={sizes.parameters:,} and {sizes.points:,} points; raise memory_gb or take more ranks"
+            f"a memory budget of {budget:,} bytes is below the {needed:,} bytes that a rank needs at the "
+            f"least with P={sizes.parameters:,} and {sizes.points:,} points; raise memory_gb or take more "
+            "ranks"
         )
     return plan
 

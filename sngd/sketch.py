@@ -42,7 +42,10 @@ TestMatrixName = Literal["khatri_rao", "gaussian"]
 class TestMatrix(Protocol):
     """Ω (P, k), as far as it is needed: what the rows of J make of it."""
 
-    rank: int
+    @property
+    def rank(self) -> int:
+        """K."""
+        ...
 
     def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
         """Rows of J Ω for a chunk of points, (m·q, k)."""
@@ -73,9 +76,9 @@ class Gaussian:
 class KhatriRao:
     """Column j of a layer's block is the outer product a_j ⊗ (b_j, β_j) of normal vectors.
 
-    J Ω then follows from the factors without forming rows, for the price of an evaluation of the network
-    (Khatri–Rao test matrices: Rakhshan and Rabusseau 2020, arXiv 2003.05101; one factor a layer's outputs, the
-    other its inputs and bias).
+    J Ω then follows from the factors without forming rows, for less than an evaluation of the network
+    (test matrices of low tensor rank: Rakhshan and Rabusseau 2020, arXiv 2003.05101; here one factor for a
+    layer's outputs, the other for its inputs and bias).
 
     Args:
         outer: per layer a (out, k).

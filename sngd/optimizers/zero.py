@@ -127,8 +127,8 @@ class ZeroStepper:
         if state.theta.dtype != torch.float32:
             dtype = str(state.theta.dtype).removeprefix("torch.")
             raise ValueError(
-                f"optimizer.zero_stage={stage} needs precision='float32', got {dtype!r}: ZeRO would hold float32 "
-                "copies of the parameters without a word"
+                f"optimizer.zero_stage={stage} needs precision='float32', got {dtype!r}: ZeRO would hold "
+                "float32 copies of the parameters without a word"
             )
         self.state, self.rate_at, self.updates = state, rate_at, 0
         self._deepspeed = _deepspeed(objective, state.theta.device)
