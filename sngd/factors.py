@@ -28,6 +28,8 @@ __all__ = ["Factors", "Panel", "kernel_block", "make_panels", "tile_numbers"]
 _TILE_BYTES, _TILE_BYTES_ON_GPU = 1 << 20, 1 << 28
 # Products of a tile run at full speed from so many points on, and forming it from so many outputs on.
 _POINTS, _OUTPUTS = 48, 3
+# Share of a tile's room, one part in so many, that each of three arrays of a Khatri–Rao product takes.
+_KHATRI_RAO_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class Factors:
         torch.bmm(left, h.permute(1, 0, 2), out=rows)
         return rows.view(m * q, panel.width)
 
-    def khatri_rao_product(self, outer: list[Tensor], inner: list[Tensor], bias: Tensor) -> Tensor:
+    def khatri_rao_product(
+        self, outer: list[Tensor], inner: list[Tensor], bias: Tensor, numbers: int
+    ) -> Tensor:
         """Rows times a matrix whose column j has layer blocks a_j ⊗ b_j and biases β_j a_j, (n·q, k).
 
             Σ_l Σ_c (D_c a_j) (H_c b_j + [c=0] β_j)
@@ -138,14 +142,19 @@ class Factors:
             outer: per layer a (out, k).
             inner: per layer b (in, k).
             bias: β (layers, k).
+            numbers: entries of a tile; points are taken in pieces so that the parts of a product stay in the cache.
         """
-        total: Tensor | None = None
-        for h, dd, a, b, beta in zip(self.inputs, self.cotangents, outer, inner, bias, strict=True):
-            push = h @ b
-            push[0] += beta
-            part = ((dd @ a) * push.unsqueeze(2)).sum(0)
-            total = part if total is None else total.add_(part)
-        assert total is not None
+        points, q, k = *self.cotangents[0].shape[1:3], bias.shape[1]
+        total = bias.new_zeros(points, q, k)
+        most = max(1, numbers // (_KHATRI_RAO_SHARE * q * k))
+        for first in range(0, points, most):
+            where = slice(first, first + most)
+            for h, dd, a, b, beta in zip(self.inputs, self.cotangents, outer, inner, bias, strict=True):
+                for channel in range(len(h)):
+                    push = h[channel, where] @ b
+                    if channel == 0:
+                        push += beta
+                    total[where].addcmul_(dd[channel, where] @ a, push.unsqueeze(1))
         return total.flatten(0, 1)
 
     def dense(self) -> Tensor:

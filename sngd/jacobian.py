@@ -46,8 +46,8 @@ class FactoredJacobian:
         self.collocation, self.theta, self.scale = collocation, theta, scale
         self.dtype = theta.dtype if dtype is None else dtype
         self.keep = keep
-        self._numbers = tile_numbers(self.dtype, theta.device)
-        self.panels = make_panels(collocation.network, self._numbers)
+        self.tile = tile_numbers(self.dtype, theta.device)
+        self.panels = make_panels(collocation.network, self.tile)
         self._buffer: Tensor | None = None
         self._kept: list[Factors] | None = None
 
@@ -133,11 +133,11 @@ class FactoredJacobian:
         columns = panels[-1].columns.stop - panels[0].columns.start
         if columns >= chunk.rows.stop - chunk.rows.start:
             for panel in panels:
-                for points, rows in chunk.spans(panel, self._numbers):
+                for points, rows in chunk.spans(panel, self.tile):
                     yield panel, points, rows
             return
         widest = max(panels, key=lambda panel: 0 if panel.bias else panel.width)
-        for points, rows in chunk.spans(widest, self._numbers):
+        for points, rows in chunk.spans(widest, self.tile):
             for panel in panels:
                 yield panel, points, rows
 
@@ -146,7 +146,7 @@ class FactoredJacobian:
         if self._buffer is None:
             widest = max(panel.width for panel in self.panels)
             q = max((batch.components for batch in self.collocation.batches), default=1)
-            self._buffer = self.theta.new_empty(max(self._numbers, widest * q), dtype=self.dtype)
+            self._buffer = self.theta.new_empty(max(self.tile, widest * q), dtype=self.dtype)
         return self._buffer
 
     # -----------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class KhatriRao:
 
     def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
         """Rows of J Ω, (m·q, k)."""
-        return chunk.khatri_rao_product(self.outer, self.inner, self.bias)
+        return chunk.khatri_rao_product(self.outer, self.inner, self.bias, jacobian.tile)
 
     def dense(self) -> Tensor:
         """Ω (P, k), for tests."""
