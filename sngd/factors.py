@@ -142,7 +142,7 @@ class Factors:
             outer: per layer a (out, k).
             inner: per layer b (in, k).
             bias: β (layers, k).
-            numbers: entries of a tile; points are taken in pieces so that the parts of a product stay in the cache.
+            numbers: entries of a tile; points are taken in pieces, whose products stay in the cache.
         """
         points, q, k = *self.cotangents[0].shape[1:3], bias.shape[1]
         total = bias.new_zeros(points, q, k)

@@ -33,6 +33,8 @@ __all__ = ["SNGD"]
 
 # A float32 sketch serves while √λ is so many times above its rounding.
 _ESCALATION = 10.0
+# A sketch of fewer columns has none to spare for directions of its own.
+_LEAST_RANK = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class SNGD:
         adaptive_rank: follow the spectrum up and down.
         test_matrix: "khatri_rao" (a Khatri–Rao product per layer, whose product with J costs no pass over
             the rows) or "gaussian" (as published).
+        recycle: let Q hold the gradient and the displacement of the last step, whatever Ω.
         basis: Q "replicated" on every rank or "sharded" over them; "auto" decides by size.
         globalization: "trust_region" (damping judged after chord corrections) or "line_search" (the
             published pseudo-inverse with step lengths 2^{-j}).
@@ -62,6 +65,7 @@ class SNGD:
     max_rank: int | None = None
     adaptive_rank: bool = True
     test_matrix: TestMatrixName = "khatri_rao"
+    recycle: bool = True
     basis: BasisName = "auto"
     globalization: Globalization = "trust_region"
     corrections: int = 8
@@ -84,6 +88,7 @@ class SNGD:
                 self.test_matrix in ("khatri_rao", "gaussian"),
                 '"khatri_rao" or "gaussian"',
             ),
+            ("recycle", isinstance(self.recycle, bool), "True or False"),
             (
                 "basis",
                 self.basis in ("auto", "replicated", "sharded"),
@@ -184,17 +189,33 @@ class SketchedForm:
         self.rank = min(config.rank, self.largest)
         self.dtype = objective.sketch_dtype
         self.note = ""
+        self._from: Tensor | None = None  # θ of the last linearisation
+        self._last: Tensor | None = None  # displacement of the last step that moved
 
     def linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
         """Range finder, then A = J Q and its factorisation."""
         theta, ranks, how = state.theta, objective.ranks, objective.plan.arrange(self.rank, self.config.basis)
         jacobian = objective.jacobian(theta, self.dtype)
         network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)
-        test = draw_test_matrix(self.config.test_matrix, network, self.rank, self.seed, number, like)
+        rows, directions = self._recycled(state)
+        fresh = self.rank - rows.shape[1] - directions.shape[1]
+        test = draw_test_matrix(self.config.test_matrix, network, fresh, self.seed, number, like)
+        whitened = Whitened(jacobian, rows, test, ranks, how.stored)
         blocks = make_blocks(jacobian.panels, how.block, ranks.size)
-        spread = shard if how.sharded else replicate
-        basis = spread(jacobian, Whitened(jacobian, test, ranks, how.stored), blocks, ranks)
+        basis = (shard if how.sharded else replicate)(jacobian, whitened, directions, blocks, ranks)
+        del whitened  # W is not needed beside A
         return SketchedModel(basis, make_product(jacobian, basis, ranks, how.stored), state)
+
+    def _recycled(self, state: State) -> tuple[Tensor, Tensor]:
+        """The residual (#n, 0 or 1), whose image under Jᵀ is the gradient, and displacements (P, 0 or 1)."""
+        moved = None if self._from is None else state.theta - self._from
+        if moved is not None and bool(moved.any()):
+            self._last = moved
+        self._from = state.theta
+        rows, directions = state.residual.unsqueeze(1), state.theta.unsqueeze(1)[:, :0]
+        if not self.config.recycle or self.rank < _LEAST_RANK:
+            return rows[:, :0], directions
+        return rows, directions if self._last is None else self._last.unsqueeze(1)
 
     def learn(self, model: SketchedModel, outcome: Outcome[State]) -> None:
         """Adapt the rank to the spectrum and the accepted damping, and the precision to the damping."""
