@@ -26,6 +26,9 @@ __all__ = ["Factors", "Panel", "kernel_block", "make_panels", "tile_numbers"]
 
 # Bytes of a tile: half of a core's second-level cache; on a GPU enough to outlast the launch of a kernel.
 _TILE_BYTES, _TILE_BYTES_ON_GPU = 1 << 20, 1 << 28
+# That is for so many columns of a product. With more of them it is the result, panel × columns, that leaves
+# the cache: tiles of more points touch it less often, up to so many times as many.
+_COLUMNS, _MOST_GROWTH = 64, 8
 # Products of a tile run at full speed from so many points on, and forming it from so many outputs on.
 _POINTS, _OUTPUTS = 48, 3
 # Share of a tile's room, one part in so many, that each of three arrays of a Khatri–Rao product takes.
@@ -54,24 +57,35 @@ class Panel:
         return self.columns.stop - self.columns.start
 
 
-def tile_numbers(dtype: torch.dtype, device: torch.device) -> int:
-    """Entries of a tile."""
+def tile_numbers(dtype: torch.dtype, device: torch.device, columns: int = _COLUMNS) -> int:
+    """Entries of a tile.
+
+    Args:
+        dtype: of the rows.
+        device: whose caches or launches they suit.
+        columns: k of the products.
+    """
     size = torch.finfo(dtype).bits // 8
     if device.type == "cuda":
         return _TILE_BYTES_ON_GPU // size
-    return _TILE_BYTES * torch.get_num_threads() // size
+    return int(_TILE_BYTES * _growth(columns)) * torch.get_num_threads() // size
 
 
-def make_panels(network: Network, numbers: int) -> list[Panel]:
+def _growth(columns: int) -> float:
+    return min(max(1.0, columns / _COLUMNS), _MOST_GROWTH)
+
+
+def make_panels(network: Network, numbers: int, columns: int = _COLUMNS) -> list[Panel]:
     """All columns of J in order, as panels of layers.
 
     Args:
         network: its layers.
         numbers: entries of a tile.
+        columns: k of the products.
     """
-    panels = []
+    panels, height = [], int(_POINTS * _growth(columns))
     for layer, ((out, width), columns) in enumerate(zip(network.shapes, network.weight_slices, strict=True)):
-        pieces = math.ceil(out / max(_OUTPUTS, numbers // (_POINTS * width)))
+        pieces = math.ceil(out / max(_OUTPUTS, numbers // (height * width)))
         for piece in range(pieces):
             first, last = out * piece // pieces, out * (piece + 1) // pieces
             where = slice(columns.start + first * width, columns.start + last * width)

@@ -33,6 +33,7 @@ class FactoredJacobian:
         scale: (#n,) row scale s.
         dtype: of the factors and of products; θ's when absent.
         keep: "factors" keeps the factors of all points, "nothing" recomputes them in every pass.
+        columns: k of most products, which tiles are made for.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class FactoredJacobian:
         scale: Tensor,
         dtype: torch.dtype | None = None,
         keep: Keep = "factors",
+        columns: int = 64,
     ) -> None:
         self.collocation, self.theta, self.scale = collocation, theta, scale
         self.dtype = theta.dtype if dtype is None else dtype
         self.keep = keep
-        self.tile = tile_numbers(self.dtype, theta.device)
-        self.panels = make_panels(collocation.network, self.tile)
+        self.tile = tile_numbers(self.dtype, theta.device, columns)
+        self.panels = make_panels(collocation.network, self.tile, columns)
         self._buffer: Tensor | None = None
         self._kept: list[Factors] | None = None
 

@@ -195,7 +195,7 @@ class SketchedForm:
     def linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
         """Range finder, then A = J Q and its factorisation."""
         theta, ranks, how = state.theta, objective.ranks, objective.plan.arrange(self.rank, self.config.basis)
-        jacobian = objective.jacobian(theta, self.dtype)
+        jacobian = objective.jacobian(theta, self.dtype, self.rank)
         network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)
         rows, directions = self._recycled(state)
         fresh = self.rank - rows.shape[1] - directions.shape[1]
