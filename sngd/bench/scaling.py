@@ -1,0 +1,347 @@
+"""Scaling over ranks: a model fitted to few measurements and held against the rest.
+
+    fitted to                                    parameters
+    collectives by themselves, 2 ranks           latency and rate of each link; handling of each kind
+    training on one rank, three sizes            speed of what is shared out, speed of what is not
+
+Everything else is predicted: training on several ranks over every link, collectives on more than two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from sngd.bench.definition import LINKS, LOOPBACK, Job, build
+from sngd.bench.netns import Hosts, obstacle
+from sngd.collectives import LocalRanks
+from sngd.config import RunConfig
+from sngd.costs import Size, predict_seconds, sketched_work
+from sngd.interconnect import (
+    Kind,
+    Link,
+    Ring,
+    payload_seconds,
+    ring_bytes,
+    ring_steps,
+    sketched_payloads,
+)
+from sngd.optimizers import SNGD
+from sngd.run import start_local_ranks
+from sngd.train import build_objective
+
+__all__ = ["Point", "Speeds", "fit_rings", "fit_speeds", "model_of", "possible", "probe_links", "size_of"]
+
+Record = Mapping[str, Any]
+_KINDS: tuple[Kind, ...] = ("all-reduce", "reduce-scatter", "all-gather")
+_FIT_RANKS = 2
+_LARGE = 2**20  # bytes from which a rate is read
+_CPU = torch.device("cpu")
+
+
+# ---------------------------------------------------------------------------------------------
+# The network by itself
+# ---------------------------------------------------------------------------------------------
+
+
+def possible(jobs: Sequence[Job]) -> tuple[list[Job], str]:
+    """The jobs whose links can be made here, and why others cannot; empty where all can."""
+    if all(job.link == LOOPBACK for job in jobs):
+        return list(jobs), ""
+    if why := obstacle():
+        return [job for job in jobs if job.link == LOOPBACK], why
+    return list(jobs), ""
+
+
+def probe_links(jobs: Iterable[Job]) -> list[dict[str, Any]]:
+    """Measure collectives over the links of jobs, on as many ranks.
+
+    Returns:
+        One entry for each kind and size: {"link", "kind", "ranks", "bytes", "seconds"}.
+
+    Raises:
+        ValueError: a link cannot be made, or a measurement fails.
+    """
+    wanted = dict.fromkeys((job.link, job.ranks) for job in jobs if job.ranks > 1)
+    return [line for link, ranks in wanted for line in _probe(link, ranks)]
+
+
+def _probe(link: str, ranks: int) -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sngd-probe-"))
+        lines = Path(folder) / "lines.jsonl"
+        where: dict[str, Any] = {}
+        if link != LOOPBACK:
+            try:
+                where = dataclasses.asdict(stack.enter_context(Hosts(ranks, LINKS[link])).placement())
+            except OSError as error:
+                raise ValueError(f"link {link!r} cannot be made: {error}") from error
+        rate = str(LINKS[link] / 8)
+        code = start_local_ranks(ranks, [rate, str(lines)], module="sngd.bench.probe", **where)
+        if code:
+            raise ValueError(f"measuring the link {link!r} on {ranks} ranks failed with exit code {code}")
+        return [{"link": link, **json.loads(line)} for line in lines.read_text().splitlines()]
+
+
+def fit_rings(probes: Sequence[Record], cores: int) -> dict[str, Ring]:
+    """A ring for every link, fitted to what was measured on two ranks.
+
+    Latency from the smallest all-reduce; handling of each kind from the large collectives over loopback; the
+    rate of a limited link from what its large all-reduces take beyond both.
+
+    Args:
+        probes: of `probe_links`, loopback among them.
+        cores: that ranks share.
+    """
+    pairs = [p for p in probes if p["ranks"] == _FIT_RANKS]
+    latency = {link: _latency(pairs, link) for link in dict.fromkeys(p["link"] for p in pairs)}
+    handling = {
+        kind: _median(_excess(p, latency[LOOPBACK]) / _wire(p) for p in _large(pairs, LOOPBACK, kind))
+        for kind in _KINDS
+    }
+    rings = {}
+    for link, alpha in latency.items():
+        rate = math.inf
+        if link != LOOPBACK:
+            own = handling["all-reduce"]
+            rate = _median(
+                _wire(p) / max(_excess(p, alpha) - own * _wire(p), 1e-9)
+                for p in _large(pairs, link, "all-reduce")
+            )
+        rings[link] = Ring(Link(alpha, rate), handling, cores)
+    return rings
+
+
+def _median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def _latency(probes: Sequence[Record], link: str) -> float:
+    mine = [p for p in probes if p["link"] == link and p["kind"] == "all-reduce"]
+    least = min(mine, key=lambda p: p["bytes"])
+    return float(least["seconds"] / ring_steps("all-reduce", _FIT_RANKS))
+
+
+def _large(probes: Sequence[Record], link: str, kind: Kind) -> list[Record]:
+    return [p for p in probes if p["link"] == link and p["kind"] == kind and p["bytes"] >= _LARGE]
+
+
+def _moved(probe: Record) -> Kind:
+    return "all-reduce" if probe["kind"] == "reduce-scatter" else probe["kind"]
+
+
+def _wire(probe: Record) -> float:
+    return ring_bytes(_moved(probe), probe["bytes"], probe["ranks"])
+
+
+def _excess(probe: Record, latency: float) -> float:
+    """Seconds beyond those of a message without content."""
+    return max(probe["seconds"] - ring_steps(_moved(probe), probe["ranks"]) * latency, 0.0)
+
+
+# ---------------------------------------------------------------------------------------------
+# The computation
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How much longer than the cost model says a rank takes, by kind of work.
+
+    Args:
+        shared: for what is shared out among ranks: rows and their products.
+        repeated: for what every rank does alike: factorisations of Y and of triangles.
+    """
+
+    shared: float
+    repeated: float
+
+    def seconds(self, size: Size, rank: int, evaluations: float) -> tuple[float, float]:
+        """Seconds of both kinds on one rank that has a core to itself."""
+        shared, repeated = _work(size, rank, evaluations)
+        return self.shared * shared, self.repeated * repeated
+
+
+def _work(size: Size, rank: int, evaluations: float) -> tuple[float, float]:
+    """Seconds by the cost model: of the work that grows with rows, and of the rest."""
+    repeated = predict_seconds(sketched_work(dataclasses.replace(size, rows=0), rank, evaluations), _CPU)
+    return predict_seconds(sketched_work(size, rank, evaluations), _CPU) - repeated, repeated
+
+
+def fit_speeds(runs: Sequence[tuple[Size, int, float, float]]) -> Speeds:
+    """Least squares in relative error.
+
+    Args:
+        runs: on one rank: size, sketch rank, evaluations and seconds of a step.
+    """
+    counts = np.array([_work(size, rank, evaluations) for size, rank, evaluations, _ in runs])
+    seconds = np.array([run[3] for run in runs])
+    solution, _ = nnls(counts / seconds[:, None], np.ones(len(runs)))
+    return Speeds(float(solution[0]), float(solution[1]))
+
+
+def size_of(run: RunConfig, ranks: int = 1) -> Size:
+    """What the cost model sees of a run on so many ranks."""
+    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    objective = build_objective(run, network, LocalRanks(), _CPU)
+    rows = sum(c.points for c in run.problem.conditions)
+    return Size.of(objective.collocation, rows, ranks, 1 if objective.plan.keep == "rows" else 3)
+
+
+# ---------------------------------------------------------------------------------------------
+# Measured beside predicted
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """A task, measured and predicted.
+
+    Args:
+        task: its name.
+        how: alone, strong or weak.
+        link: that ranks talk over.
+        ranks: R.
+        points: N.
+        measured: seconds of a step, median over seeds of the median over steps.
+        low: least of the seeds.
+        high: greatest.
+        predicted: seconds by the model.
+        parts: of the prediction: "shared", "repeated", and labels of traffic.
+        waited: seconds that rank 0 waited for others, by label.
+        bytes_moved: by the account, in a step.
+        efficiency: time of one rank over that of R, per core and per point; nan without a run on one rank.
+    """
+
+    task: str
+    how: str
+    link: str
+    ranks: int
+    points: int
+    measured: float
+    low: float
+    high: float
+    predicted: float
+    parts: dict[str, float]
+    waited: dict[str, float]
+    bytes_moved: float
+    efficiency: float
+
+    @property
+    def deviation(self) -> float:
+        """Predicted over measured, less one."""
+        return self.predicted / self.measured - 1.0
+
+
+def model_of(
+    records: Sequence[Record], specs: Mapping[str, Mapping[str, Any]], probes: Sequence[Record]
+) -> Any:
+    """Fit, and every task measured and predicted, in plain values; None where too little was measured.
+
+    Args:
+        records: of the runs.
+        specs: a task's run, as `build` takes it.
+        probes: of `probe_links`.
+    """
+    done = [r for r in records if r["pace"] and not r["failure"] and r["task"] in specs]
+    tasks = {task: [r for r in done if r["task"] == task] for task in dict.fromkeys(r["task"] for r in done)}
+    alone = {task: mine for task, mine in tasks.items() if mine[0]["ranks"] == 1}
+    if len(alone) < 2 or not any(p["link"] == LOOPBACK and p["ranks"] == _FIT_RANKS for p in probes):
+        return None
+    cores = int(done[0]["machine"]["cores"])
+    rings = fit_rings(probes, cores)
+    runs = {task: build(specs[task]) for task in tasks}
+    speeds = fit_speeds(
+        [
+            (size_of(runs[t]), _rank(runs[t]), _typical(m, "evaluations"), _typical(m, "seconds"))
+            for t, m in alone.items()
+        ]
+    )
+    points = [
+        _point(mine, runs[task], speeds, rings, _single(alone, mine[0]))
+        for task, mine in tasks.items()
+        if mine[0]["ranks"] == 1 or mine[0].get("link", LOOPBACK) in rings
+    ]
+    return {
+        "cores": cores,
+        "speeds": dataclasses.asdict(speeds),
+        "links": {link: _plain(ring) for link, ring in rings.items()},
+        "points": [{**dataclasses.asdict(p), "deviation": p.deviation} for p in points],
+        "collectives": [{**p, "predicted": _predicted(p, rings)} for p in probes if p["link"] in rings],
+    }
+
+
+def _plain(ring: Ring) -> dict[str, Any]:
+    rate = ring.link.bytes_per_second
+    return {
+        "latency_seconds": ring.link.latency_seconds,
+        "bytes_per_second": rate if math.isfinite(rate) else None,
+        "handling_seconds_per_byte": dict(ring.handling),
+    }
+
+
+def _predicted(probe: Record, rings: Mapping[str, Ring]) -> float:
+    return rings[probe["link"]].seconds(probe["kind"], probe["bytes"], probe["ranks"])
+
+
+def _rank(run: RunConfig) -> int:
+    assert isinstance(run.optimizer, SNGD)
+    return run.optimizer.rank
+
+
+def _typical(records: Sequence[Record], key: str) -> float:
+    return _median(r["pace"][key] for r in records)
+
+
+def _single(alone: Mapping[str, Sequence[Record]], record: Record) -> Sequence[Record]:
+    """The run on one rank that a run is judged by: of the same points, or of the points of one rank."""
+    share = record["points"] // (record["ranks"] if record["task"].startswith("weak") else 1)
+    return next((mine for mine in alone.values() if mine[0]["points"] == share), ())
+
+
+def _point(
+    mine: Sequence[Record],
+    run: RunConfig,
+    speeds: Speeds,
+    rings: Mapping[str, Ring],
+    single: Sequence[Record],
+) -> Point:
+    first = mine[0]
+    ranks, link, how = first["ranks"], first.get("link", LOOPBACK), first["task"].split()[0]
+    evaluations, rank = _typical(mine, "evaluations"), _rank(run)
+    cores = next(iter(rings.values())).cores
+    size = size_of(run, ranks)
+    turns = max(1.0, ranks / cores)
+    shared, repeated = (turns * s for s in speeds.seconds(size, rank, evaluations))
+    payloads = sketched_payloads(
+        size.parameters, rank, ranks, len(run.problem.conditions), evaluations=evaluations
+    )
+    sent = payload_seconds(payloads, rings[link], ranks) if ranks > 1 else {}
+    seconds = [r["pace"]["seconds"] for r in mine]
+    measured = _median(seconds)
+    traffic = [r["pace"]["traffic"] for r in mine]
+    labels = dict.fromkeys(label for t in traffic for label in t)
+    ideal = _typical(single, "seconds") if single else math.nan
+    busy = min(ranks, cores)
+    work = ranks if how == "weak" else 1
+    return Point(
+        **{"task": first["task"], "how": how, "link": link, "ranks": ranks, "points": first["points"]},
+        **{"measured": measured, "low": min(seconds), "high": max(seconds)},
+        predicted=shared + repeated + sum(sent.values()),
+        parts={"shared": shared, "repeated": repeated, **sent},
+        waited={label: _median(t.get(label, {}).get("seconds", 0.0) for t in traffic) for label in labels},
+        bytes_moved=_median(sum(v["bytes"] for v in t.values()) for t in traffic),
+        efficiency=ideal * work / (busy * measured),
+    )
