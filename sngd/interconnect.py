@@ -143,11 +143,13 @@ class Ring:
         link: between neighbours.
         handling: seconds per byte that a processor spends on a collective of each kind.
         cores: what ranks share; more ranks than cores take turns at whatever a processor does.
+        turn_seconds: that every message waits where they do, for its receiver to come to its turn.
     """
 
     link: Link
     handling: Mapping[Kind, float]
     cores: int
+    turn_seconds: float = 0.0
 
     def seconds(self, kind: Kind, bytes_: float, ranks: int) -> float:
         """Latency, handling and wire, one after the other."""
@@ -155,9 +157,10 @@ class Ring:
             return 0.0
         moved: Kind = "all-reduce" if kind == "reduce-scatter" else kind
         steps, wire = ring_steps(moved, ranks), ring_bytes(moved, bytes_, ranks)
-        turns = max(1.0, ranks / self.cores)
-        own = steps * self.link.latency_seconds + wire * self.handling[kind]
-        return turns * own + wire / self.link.bytes_per_second
+        crowd = ranks > self.cores
+        latency = self.link.latency_seconds + (self.turn_seconds if crowd else 0.0)
+        handling = self.handling[kind] * (ranks / self.cores if crowd else 1.0)
+        return steps * latency + wire * (handling + 1.0 / self.link.bytes_per_second)
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ INTERFACE = "eth0"
 _PREFIX = "sngd"
 # Inside of namespaces that nobody else is in any address and port is free.
 _ADDRESS, _PORT = "10.214.0.{}", 29500
-# Tokens of a bucket: what passes at full speed after a pause, half a millisecond of 1 Gbit/s. The kernel
-# hands over segments of up to so many bytes, which a smaller bucket would have to split.
-_BURST_BYTES = 64 * 1024
+# Tokens of a bucket, which pass at full speed after a pause. A bucket that runs full while the kernel is late
+# to empty it loses rate: it holds some milliseconds, and two of the segments of 64 kB that are handed over.
+_BURST_SECONDS, _LEAST_BURST_BYTES = 4e-3, 128 * 1024
 # Longest queue of a link: above the most that one TCP connection keeps in flight, so that nothing is dropped.
 _QUEUE_BYTES = 8 * 2**20
 _numbers = itertools.count()
@@ -116,6 +116,7 @@ class Hosts:
         )
 
     def _make(self) -> None:
+        burst = max(_LEAST_BURST_BYTES, int(_BURST_SECONDS * self.rate / 8))
         _run("ip", "netns", "add", self.switch)
         _run("ip", "-n", self.switch, "link", "add", "name", "bridge", "type", "bridge")
         _run("ip", "-n", self.switch, "link", "set", "bridge", "up")
@@ -134,7 +135,7 @@ class Hosts:
                     "rate",
                     f"{self.rate:.0f}bit",
                     "burst",
-                    str(_BURST_BYTES),
+                    str(burst),
                     "limit",
                     str(_QUEUE_BYTES),
                 ]

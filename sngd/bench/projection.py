@@ -27,8 +27,8 @@ GPUS = (8, 64, 512, 1024)
 SOURCES: Mapping[str, tuple[float, str, str]] = {
     "product": (
         55e12,
-        "flop/s of float64 products on tensor cores, as HPL reaches per GPU (55 to 59); the peak, 66.9, is that "
-        "of float32, too",
+        "flop/s of float64 products on tensor cores, as HPL reaches per GPU (55 to 59); the peak, 66.9, is "
+        "that of float32, too",
         "glennklockwood.com/garden/processors/h100",
     ),
     "qr": (5.5e12, "flop/s of tall QR, SVD and triangular solves: a tenth of products", "assumed"),

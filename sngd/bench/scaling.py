@@ -2,6 +2,7 @@
 
     fitted to                                    parameters
     collectives by themselves, 2 ranks           latency and rate of each link; handling of each kind
+    small ones on more ranks than cores          waiting for a turn
     training on one rank, three sizes            speed of what is shared out, speed of what is not
 
 Everything else is predicted: training on several ranks over every link, collectives on more than two.
@@ -96,7 +97,7 @@ def _probe(link: str, ranks: int) -> list[dict[str, Any]]:
 
 
 def fit_rings(probes: Sequence[Record], cores: int) -> dict[str, Ring]:
-    """A ring for every link, fitted to what was measured on two ranks.
+    """A ring for every link, fitted to what was measured on two ranks, turns apart.
 
     Latency from the smallest all-reduce; handling of each kind from the large collectives over loopback; the
     rate of a limited link from what its large all-reduces take beyond both.
@@ -107,6 +108,8 @@ def fit_rings(probes: Sequence[Record], cores: int) -> dict[str, Ring]:
     """
     pairs = [p for p in probes if p["ranks"] == _FIT_RANKS]
     latency = {link: _latency(pairs, link) for link in dict.fromkeys(p["link"] for p in pairs)}
+    crowd = [p for p in probes if p["ranks"] > cores]
+    turn = max(0.0, _latency(crowd, LOOPBACK) - latency[LOOPBACK]) if crowd else 0.0
     handling = {
         kind: _median(_excess(p, latency[LOOPBACK]) / _wire(p) for p in _large(pairs, LOOPBACK, kind))
         for kind in _KINDS
@@ -120,7 +123,7 @@ def fit_rings(probes: Sequence[Record], cores: int) -> dict[str, Ring]:
                 _wire(p) / max(_excess(p, alpha) - own * _wire(p), 1e-9)
                 for p in _large(pairs, link, "all-reduce")
             )
-        rings[link] = Ring(Link(alpha, rate), handling, cores)
+        rings[link] = Ring(Link(alpha, rate), handling, cores, turn)
     return rings
 
 
@@ -131,7 +134,7 @@ def _median(values: Iterable[float]) -> float:
 def _latency(probes: Sequence[Record], link: str) -> float:
     mine = [p for p in probes if p["link"] == link and p["kind"] == "all-reduce"]
     least = min(mine, key=lambda p: p["bytes"])
-    return float(least["seconds"] / ring_steps("all-reduce", _FIT_RANKS))
+    return float(least["seconds"] / ring_steps("all-reduce", least["ranks"]))
 
 
 def _large(probes: Sequence[Record], link: str, kind: Kind) -> list[Record]:
@@ -276,6 +279,7 @@ def model_of(
     ]
     return {
         "cores": cores,
+        "turn_seconds": rings[LOOPBACK].turn_seconds,
         "speeds": dataclasses.asdict(speeds),
         "links": {link: _plain(ring) for link, ring in rings.items()},
         "points": [{**dataclasses.asdict(p), "deviation": p.deviation} for p in points],

@@ -111,8 +111,8 @@ def _fitted(model: Mapping[str, Any]) -> str:
     costs = ", ".join(f"{kind} {1e9 * value:.2f}" for kind, value in handling.items())
     speeds = model["speeds"]
     text = (
-        f"Fitted: handling of a byte on the wire by a processor, ns: {costs}; waiting for a turn where ranks share "
-        f"a core, ms a message: {1e3 * model['turn_seconds']:.2f}; work shared out takes "
+        f"Fitted: handling of a byte on the wire by a processor, ns: {costs}; waiting for a turn where ranks "
+        f"share a core, ms a message: {1e3 * model['turn_seconds']:.2f}; work shared out takes "
         f"{speeds['shared']:.2f} times what `sngd/costs.py` says, work repeated by every rank "
         f"{speeds['repeated']:.2f} times. Links:"
     )
@@ -134,8 +134,8 @@ def _collectives(probes: Sequence[Mapping[str, Any]]) -> str:
 _PROJECTED = (
     "#### Projection to GPUs\n\nNot measured: counts of this project's model with published rates of other "
     "people's machines. Seconds of a step; in brackets the share of collectives. Replicated: every GPU "
-    "factors the sketch. Sharded: rows of the basis over GPUs. Tree: triangles merged in pairs, in place of R·(k+1)² "
-    "numbers gathered everywhere."
+    "factors the sketch. Sharded: rows of the basis over GPUs. Tree: triangles merged in pairs, in place of "
+    "R·(k+1)² numbers gathered everywhere."
 )
 
 
