@@ -24,8 +24,8 @@ __all__ = ["main", "sizes"]
 
 SMALL, LARGEST = 64, 64 * 2**20
 # Sizes whose bytes take longer than this on the link are left out; a kind and size is repeated for so long.
-_LONGEST_SECONDS, _SECONDS = 0.5, 0.4
-_LEAST, _MOST = 3, 50
+_LONGEST_SECONDS, _SECONDS = 0.5, 0.25
+_LEAST, _MOST = 3, 30
 _WARM_UP = 2
 
 

@@ -108,17 +108,18 @@ def fit_rings(probes: Sequence[Record], cores: int) -> dict[str, Ring]:
     """
     pairs = [p for p in probes if p["ranks"] == _FIT_RANKS]
     latency = {link: _latency(pairs, link) for link in dict.fromkeys(p["link"] for p in pairs)}
-    crowd = [p for p in probes if p["ranks"] > cores]
+    turns = max(1.0, _FIT_RANKS / cores)
+    crowd = [p for p in probes if p["ranks"] > max(cores, _FIT_RANKS)]
     turn = max(0.0, _latency(crowd, LOOPBACK) - latency[LOOPBACK]) if crowd else 0.0
     handling = {
-        kind: _median(_excess(p, latency[LOOPBACK]) / _wire(p) for p in _large(pairs, LOOPBACK, kind))
+        kind: _median(_excess(p, latency[LOOPBACK]) / _wire(p) / turns for p in _large(pairs, LOOPBACK, kind))
         for kind in _KINDS
     }
     rings = {}
     for link, alpha in latency.items():
         rate = math.inf
         if link != LOOPBACK:
-            own = handling["all-reduce"]
+            own = handling["all-reduce"] * turns
             rate = _median(
                 _wire(p) / max(_excess(p, alpha) - own * _wire(p), 1e-9)
                 for p in _large(pairs, link, "all-reduce")
