@@ -15,11 +15,12 @@ import rich.console
 from sngd.bench import suites
 from sngd.bench.definition import START_SECONDS, Job, Suite, jobs_of
 from sngd.bench.figures import draw_suite
+from sngd.bench.links import possible, probe_links
 from sngd.bench.machine import commit, device_slug, machine
 from sngd.bench.projection import project_all
 from sngd.bench.report import write_report
 from sngd.bench.runner import run_job
-from sngd.bench.scaling import model_of, possible, probe_links
+from sngd.bench.scaling import model_of
 from sngd.bench.scaling_report import points_table, projection_table
 from sngd.bench.store import Store, record_of
 from sngd.bench.table import by_task, console_table, seconds

@@ -27,7 +27,7 @@ _PREFIX = "sngd"
 _ADDRESS, _PORT = "10.214.0.{}", 29500
 # Tokens of a bucket, which pass at full speed after a pause. A bucket that runs full while the kernel is late
 # to empty it loses rate: it holds some milliseconds, and two of the segments of 64 kB that are handed over.
-_BURST_SECONDS, _LEAST_BURST_BYTES = 4e-3, 128 * 1024
+_BURST_SECONDS, _LEAST_BURST_BYTES = 2e-3, 128 * 1024
 # Longest queue of a link: above the most that one TCP connection keeps in flight, so that nothing is dropped.
 _QUEUE_BYTES = 8 * 2**20
 _numbers = itertools.count()

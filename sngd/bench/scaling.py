@@ -11,148 +11,29 @@ Everything else is predicted: training on several ranks over every link, collect
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import statistics
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from sngd.bench.definition import LINKS, LOOPBACK, Job, build
-from sngd.bench.netns import Hosts, obstacle
+from sngd.bench.definition import LOOPBACK, build
+from sngd.bench.links import FIT_RANKS, fit_rings
 from sngd.collectives import LocalRanks
 from sngd.config import RunConfig
 from sngd.costs import Size, predict_seconds, sketched_work
-from sngd.interconnect import (
-    Kind,
-    Link,
-    Ring,
-    payload_seconds,
-    ring_bytes,
-    ring_steps,
-    sketched_payloads,
-)
+from sngd.interconnect import Ring, payload_seconds, sketched_payloads
 from sngd.optimizers import SNGD
-from sngd.run import start_local_ranks
 from sngd.train import build_objective
 
-__all__ = ["Point", "Speeds", "fit_rings", "fit_speeds", "model_of", "possible", "probe_links", "size_of"]
+__all__ = ["Point", "Speeds", "fit_speeds", "model_of", "size_of"]
 
 Record = Mapping[str, Any]
-_KINDS: tuple[Kind, ...] = ("all-reduce", "reduce-scatter", "all-gather")
-_FIT_RANKS = 2
-_LARGE = 2**20  # bytes from which a rate is read
 _CPU = torch.device("cpu")
-
-
-# ---------------------------------------------------------------------------------------------
-# The network by itself
-# ---------------------------------------------------------------------------------------------
-
-
-def possible(jobs: Sequence[Job]) -> tuple[list[Job], str]:
-    """The jobs whose links can be made here, and why others cannot; empty where all can."""
-    if all(job.link == LOOPBACK for job in jobs):
-        return list(jobs), ""
-    if why := obstacle():
-        return [job for job in jobs if job.link == LOOPBACK], why
-    return list(jobs), ""
-
-
-def probe_links(jobs: Iterable[Job]) -> list[dict[str, Any]]:
-    """Measure collectives over the links of jobs, on as many ranks.
-
-    Returns:
-        One entry for each kind and size: {"link", "kind", "ranks", "bytes", "seconds"}.
-
-    Raises:
-        ValueError: a link cannot be made, or a measurement fails.
-    """
-    wanted = dict.fromkeys((job.link, job.ranks) for job in jobs if job.ranks > 1)
-    return [line for link, ranks in wanted for line in _probe(link, ranks)]
-
-
-def _probe(link: str, ranks: int) -> list[dict[str, Any]]:
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sngd-probe-"))
-        lines = Path(folder) / "lines.jsonl"
-        where: dict[str, Any] = {}
-        if link != LOOPBACK:
-            try:
-                where = dataclasses.asdict(stack.enter_context(Hosts(ranks, LINKS[link])).placement())
-            except OSError as error:
-                raise ValueError(f"link {link!r} cannot be made: {error}") from error
-        rate = str(LINKS[link] / 8)
-        code = start_local_ranks(ranks, [rate, str(lines)], module="sngd.bench.probe", **where)
-        if code:
-            raise ValueError(f"measuring the link {link!r} on {ranks} ranks failed with exit code {code}")
-        return [{"link": link, **json.loads(line)} for line in lines.read_text().splitlines()]
-
-
-def fit_rings(probes: Sequence[Record], cores: int) -> dict[str, Ring]:
-    """A ring for every link, fitted to what was measured on two ranks, turns apart.
-
-    Latency from the smallest all-reduce; handling of each kind from the large collectives over loopback; the
-    rate of a limited link from what its large all-reduces take beyond both.
-
-    Args:
-        probes: of `probe_links`, loopback among them.
-        cores: that ranks share.
-    """
-    pairs = [p for p in probes if p["ranks"] == _FIT_RANKS]
-    latency = {link: _latency(pairs, link) for link in dict.fromkeys(p["link"] for p in pairs)}
-    turns = max(1.0, _FIT_RANKS / cores)
-    crowd = [p for p in probes if p["ranks"] > max(cores, _FIT_RANKS)]
-    turn = max(0.0, _latency(crowd, LOOPBACK) - latency[LOOPBACK]) if crowd else 0.0
-    handling = {
-        kind: _median(_excess(p, latency[LOOPBACK]) / _wire(p) / turns for p in _large(pairs, LOOPBACK, kind))
-        for kind in _KINDS
-    }
-    rings = {}
-    for link, alpha in latency.items():
-        rate = math.inf
-        if link != LOOPBACK:
-            own = handling["all-reduce"] * turns
-            rate = _median(
-                _wire(p) / max(_excess(p, alpha) - own * _wire(p), 1e-9)
-                for p in _large(pairs, link, "all-reduce")
-            )
-        rings[link] = Ring(Link(alpha, rate), handling, cores, turn)
-    return rings
-
-
-def _median(values: Iterable[float]) -> float:
-    return statistics.median(values)
-
-
-def _latency(probes: Sequence[Record], link: str) -> float:
-    mine = [p for p in probes if p["link"] == link and p["kind"] == "all-reduce"]
-    least = min(mine, key=lambda p: p["bytes"])
-    return float(least["seconds"] / ring_steps("all-reduce", least["ranks"]))
-
-
-def _large(probes: Sequence[Record], link: str, kind: Kind) -> list[Record]:
-    return [p for p in probes if p["link"] == link and p["kind"] == kind and p["bytes"] >= _LARGE]
-
-
-def _moved(probe: Record) -> Kind:
-    return "all-reduce" if probe["kind"] == "reduce-scatter" else probe["kind"]
-
-
-def _wire(probe: Record) -> float:
-    return ring_bytes(_moved(probe), probe["bytes"], probe["ranks"])
-
-
-def _excess(probe: Record, latency: float) -> float:
-    """Seconds beyond those of a message without content."""
-    return max(probe["seconds"] - ring_steps(_moved(probe), probe["ranks"]) * latency, 0.0)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -224,6 +105,7 @@ class Point:
         high: greatest.
         predicted: seconds by the model.
         parts: of the prediction: "shared", "repeated", and labels of traffic.
+        busy: share of the time that rank 0 had a processor; below 1 on one rank, something else had it.
         waited: seconds that rank 0 waited for others, by label.
         bytes_moved: by the account, in a step.
         efficiency: time of one rank over that of R, per core and per point; nan without a run on one rank.
@@ -239,6 +121,7 @@ class Point:
     high: float
     predicted: float
     parts: dict[str, float]
+    busy: float
     waited: dict[str, float]
     bytes_moved: float
     efficiency: float
@@ -262,7 +145,7 @@ def model_of(
     done = [r for r in records if r["pace"] and not r["failure"] and r["task"] in specs]
     tasks = {task: [r for r in done if r["task"] == task] for task in dict.fromkeys(r["task"] for r in done)}
     alone = {task: mine for task, mine in tasks.items() if mine[0]["ranks"] == 1}
-    if len(alone) < 2 or not any(p["link"] == LOOPBACK and p["ranks"] == _FIT_RANKS for p in probes):
+    if len(alone) < 2 or not any(p["link"] == LOOPBACK and p["ranks"] == FIT_RANKS for p in probes):
         return None
     cores = int(done[0]["machine"]["cores"])
     rings = fit_rings(probes, cores)
@@ -307,7 +190,7 @@ def _rank(run: RunConfig) -> int:
 
 
 def _typical(records: Sequence[Record], key: str) -> float:
-    return _median(r["pace"][key] for r in records)
+    return statistics.median(r["pace"][key] for r in records)
 
 
 def _single(alone: Mapping[str, Sequence[Record]], record: Record) -> Sequence[Record]:
@@ -335,7 +218,7 @@ def _point(
     )
     sent = payload_seconds(payloads, rings[link], ranks) if ranks > 1 else {}
     seconds = [r["pace"]["seconds"] for r in mine]
-    measured = _median(seconds)
+    measured = statistics.median(seconds)
     traffic = [r["pace"]["traffic"] for r in mine]
     labels = dict.fromkeys(label for t in traffic for label in t)
     ideal = _typical(single, "seconds") if single else math.nan
@@ -346,7 +229,11 @@ def _point(
         **{"measured": measured, "low": min(seconds), "high": max(seconds)},
         predicted=shared + repeated + sum(sent.values()),
         parts={"shared": shared, "repeated": repeated, **sent},
-        waited={label: _median(t.get(label, {}).get("seconds", 0.0) for t in traffic) for label in labels},
-        bytes_moved=_median(sum(v["bytes"] for v in t.values()) for t in traffic),
+        busy=_typical(mine, "cpu_seconds") / measured,
+        waited={
+            label: statistics.median(t.get(label, {}).get("seconds", 0.0) for t in traffic)
+            for label in labels
+        },
+        bytes_moved=statistics.median(sum(v["bytes"] for v in t.values()) for t in traffic),
         efficiency=ideal * work / (busy * measured),
     )

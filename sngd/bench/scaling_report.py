@@ -14,6 +14,8 @@ __all__ = ["CLOSE", "markdown", "points_table", "projection_table"]
 
 # What a prediction may differ from its measurement by.
 CLOSE = 0.2
+# Share of its time that a rank alone has a processor on an idle machine.
+_QUIET = 0.95
 
 
 def markdown(model: Mapping[str, Any]) -> str:
@@ -35,6 +37,7 @@ def _verdict(model: Mapping[str, Any]) -> str:
     predicted = [p for p in points if p["ranks"] > 1]
     if not predicted:
         return ""
+    idle = min((p["busy"] for p in points if p["ranks"] == 1), default=1.0)
     near = sum(abs(p["deviation"]) <= CLOSE for p in predicted)
     worst = max(predicted, key=lambda p: abs(p["deviation"]))
     text = (
@@ -50,6 +53,8 @@ def _verdict(model: Mapping[str, Any]) -> str:
     )
     if said:
         text += f" Efficiency of weak scaling over loopback, a core for each rank: {said}."
+    if idle < _QUIET:
+        text += f" **The machine was not idle: a rank alone had a processor for {idle:.0%} of its time.**"
     return text + (
         f" There are {model['cores']} cores: more ranks than that take turns, their efficiency is per core."
     )

@@ -118,7 +118,7 @@ def _scaled(points: int, ranks: int, link: str) -> Task:
         "burgers",
         {"interior": points, "initial": points // 4},
         MLP((20,) * 4),
-        120,
+        60,
         1e-12,
         {"balance": True, "max_steps": SCALING_STEPS, "evaluate_every": SCALING_STEPS},
         ranks,

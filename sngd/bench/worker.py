@@ -5,7 +5,7 @@
     {"start": …}                                   before the first step
     {"row": [seconds, step, error, loss]}          after every step
     {"note": …}                                    what a step wants readers of a log to know
-    {"pace": {"seconds", "evaluations", "traffic"}}   of a typical step, before the end
+    {"pace": {"seconds", "cpu_seconds", …}}        of a typical step, before the end
     {"end": …}                                     result.json's content
     {"failure": "error" | "out of memory", "message": …}
 
@@ -50,6 +50,7 @@ class Lines:
         self._file = path.open("a", buffering=1, encoding="utf-8")
         self.setup: dict[str, Any] = {}
         self._steps: list[dict[str, Any]] = []
+        self._cpu = time.process_time()
 
     def write(self, kind: str, value: Any, **more: Any) -> None:
         """One line."""
@@ -66,8 +67,10 @@ class Lines:
         self.write("row", [_finite(value) for value in values])
         if note := record.get("note"):
             self.write("note", note)
+        before, self._cpu = self._cpu, time.process_time()
         if record["step"] > _SETTLING_STEPS:
-            self._steps.append({key: record[key] for key in ("step_seconds", "evaluations", "traffic")})
+            kept = {key: record[key] for key in ("step_seconds", "evaluations", "traffic")}
+            self._steps.append({**kept, "cpu_seconds": self._cpu - before})
 
     def end(self, result: dict[str, Any]) -> None:
         """What steps took, and how it ended."""
@@ -78,7 +81,7 @@ class Lines:
 
 
 def _pace(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Median seconds and evaluations of steps; traffic by label in the mean over them."""
+    """Of steps: median seconds, seconds of a processor and evaluations; traffic by label in the mean."""
     labels = dict.fromkeys(label for step in steps for label in step["traffic"])
     counts = ("calls", "bytes", "seconds")
     traffic = {
@@ -90,7 +93,11 @@ def _pace(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     typical = {
         key: statistics.median(step[name] for step in steps)
-        for key, name in (("seconds", "step_seconds"), ("evaluations", "evaluations"))
+        for key, name in (
+            ("seconds", "step_seconds"),
+            ("cpu_seconds", "cpu_seconds"),
+            ("evaluations", "evaluations"),
+        )
     }
     return {**typical, "steps": len(steps), "traffic": traffic}
 

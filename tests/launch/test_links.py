@@ -8,16 +8,22 @@ import subprocess
 import pytest
 
 from sngd.bench.definition import LINKS, Entry, Suite, Task, jobs_of
+from sngd.bench.links import probe_links
 from sngd.bench.netns import INTERFACE, Hosts, obstacle
 from sngd.bench.runner import run_job
-from sngd.bench.scaling import probe_links
 from sngd.networks import MLP
 from sngd.run import start_local_ranks
 
-pytestmark = [pytest.mark.launch, pytest.mark.skipif(bool(obstacle()), reason=obstacle() or "none")]
+pytestmark = pytest.mark.launch
 
 POINTS, RANK = {"interior": 200, "initial": 30, "walls": 40}, 32
 LIMITS = {"max_steps": 4, "evaluate_points": 200}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _namespaces_can_be_made():
+    if why := obstacle():
+        pytest.skip(why)
 
 
 def job(link="loopback", ranks=1):

@@ -129,12 +129,13 @@ def test_lines_are_read_back_up_to_where_a_kill_cut_them(tmp_path):
 
 def test_the_pace_is_that_of_settled_steps():
     steps = [
-        {"step_seconds": s, "evaluations": e, "traffic": {"sketch": {"calls": 1, "bytes": 80, "seconds": s / 2}}}
+        {"step_seconds": s, "cpu_seconds": s / 4, "evaluations": e}
+        | {"traffic": {"sketch": {"calls": 1, "bytes": 80, "seconds": s / 2}}}
         for s, e in ((0.2, 4), (0.1, 5), (0.9, 4))
     ]
     steps[0]["traffic"] |= {"losses": {"calls": 3, "bytes": 24, "seconds": 0.03}}
     pace = worker._pace(steps)
-    assert (pace["seconds"], pace["evaluations"], pace["steps"]) == (0.2, 4, 3)
+    assert (pace["seconds"], pace["cpu_seconds"], pace["evaluations"], pace["steps"]) == (0.2, 0.05, 4, 3)
     assert pace["traffic"]["sketch"] == pytest.approx({"calls": 1, "bytes": 80, "seconds": 0.2})
     assert pace["traffic"]["losses"] == pytest.approx({"calls": 1, "bytes": 8, "seconds": 0.01})
 

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from sngd.bench import scaling
+from sngd.bench import links
 from sngd.bench.definition import LINKS, LOOPBACK, build, jobs_of
+from sngd.bench.links import fit_rings, possible
 from sngd.bench.projection import project_all
-from sngd.bench.scaling import Speeds, fit_rings, fit_speeds, model_of, possible, size_of
+from sngd.bench.scaling import Speeds, fit_speeds, model_of, size_of
 from sngd.bench.scaling_report import markdown, points_table
 from sngd.bench.suites import SCALING_RANKS, SUITES
 from sngd.interconnect import Link, Ring, payload_seconds, sketched_payloads
@@ -63,7 +64,10 @@ def record(job, slower=1.0):
     return {
         **{"task": job.task, "ranks": job.ranks, "link": job.link, "points": points, "failure": ""},
         **{"machine": {"cores": CORES}, "steps": 10, "seconds": 10 * seconds},
-        "pace": {"seconds": seconds * slower, "evaluations": evaluations, "traffic": traffic},
+        "pace": {
+            **{"seconds": seconds * slower, "cpu_seconds": seconds},
+            **{"evaluations": evaluations, "traffic": traffic},
+        },
     }
 
 
@@ -123,6 +127,12 @@ def test_predictions_do_not_learn_from_what_they_predict(model):
     assert "0 of 12 runs on several ranks to within 20%" in page
 
 
+def test_a_machine_that_was_not_idle_is_told_of(model):
+    assert "not idle" not in markdown(model)
+    shared = model_of([record(job, 1.25) for job in JOBS.values()], SPECS, probes())
+    assert "a rank alone had a processor for 80% of its time" in markdown(shared)
+
+
 def test_efficiency_is_per_core_and_point(model):
     points = {p["task"]: p for p in model["points"]}
     alone = points["alone 1/1"]["measured"]
@@ -158,10 +168,10 @@ def test_the_page_has_points_parameters_and_projection(model):
 
 def test_limited_links_are_left_out_where_they_cannot_be_made(monkeypatch):
     jobs = list(JOBS.values())
-    monkeypatch.setattr(scaling, "obstacle", lambda: "no root")
+    monkeypatch.setattr(links, "obstacle", lambda: "no root")
     kept, why = possible(jobs)
     assert why == "no root"
     assert {job.link for job in kept} == {LOOPBACK}
     assert possible(kept) == (kept, "")
-    monkeypatch.setattr(scaling, "obstacle", lambda: "")
+    monkeypatch.setattr(links, "obstacle", lambda: "")
     assert possible(jobs) == (jobs, "")
