@@ -77,7 +77,7 @@ def fit_rings(probes: Sequence[Probe], cores: int) -> dict[str, Ring]:
     pairs = [p for p in probes if p["ranks"] == FIT_RANKS]
     latency = {link: _latency(pairs, link) for link in dict.fromkeys(p["link"] for p in pairs)}
     turns = max(1.0, FIT_RANKS / cores)
-    crowd = [p for p in probes if p["ranks"] > max(cores, FIT_RANKS)]
+    crowd = [p for p in probes if p["link"] == LOOPBACK and p["ranks"] > max(cores, FIT_RANKS)]
     turn = max(0.0, _latency(crowd, LOOPBACK) - latency[LOOPBACK]) if crowd else 0.0
     handling = {
         kind: statistics.median(
