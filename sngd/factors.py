@@ -84,12 +84,12 @@ def make_panels(network: Network, numbers: int, columns: int = _COLUMNS) -> list
         columns: k of the products.
     """
     panels, height = [], int(_POINTS * _growth(columns))
-    for layer, ((out, width), columns) in enumerate(zip(network.shapes, network.weight_slices, strict=True)):
+    for layer, ((out, width), where) in enumerate(zip(network.shapes, network.weight_slices, strict=True)):
         pieces = math.ceil(out / max(_OUTPUTS, numbers // (height * width)))
         for piece in range(pieces):
             first, last = out * piece // pieces, out * (piece + 1) // pieces
-            where = slice(columns.start + first * width, columns.start + last * width)
-            panels.append(Panel(where, layer, slice(first, last)))
+            part = slice(where.start + first * width, where.start + last * width)
+            panels.append(Panel(part, layer, slice(first, last)))
     start = network.bias_slice.start
     for layer, (out, _) in enumerate(network.shapes):
         panels.append(Panel(slice(start, start + out), layer, slice(0, out), bias=True))
