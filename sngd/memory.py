@@ -168,6 +168,25 @@ class Plan:
             return stored
         return Arrangement(sharded, block, False)
 
+    @property
+    def points_at_once(self) -> int:
+        """Points that go through the network together."""
+        assert self.sizes is not None
+        return self.sizes.points if self.chunk is None else min(self.chunk, self.sizes.points)
+
+    def items_of_any_step(self) -> dict[str, int]:
+        """Bytes by name of what has nothing to do with a sketch."""
+        sizes = self.sizes
+        assert sizes is not None
+        s, factors = sizes.itemsize, sizes.factors_of_a_point
+        kept = sizes.points * factors * sizes.sketch_itemsize if self.keep == "factors" else 0
+        return {
+            "parameters": _PARAMETER_VECTORS * sizes.parameters * s,
+            "points and residuals": (sizes.points * sizes.dim + _ROW_VECTORS * sizes.rows) * s,
+            "factors of the Jacobian": kept,
+            "a chunk on its way": self.points_at_once * _TEMPORARIES * factors * s,
+        }
+
     def items(self, rank: int, arrangement: Arrangement | None = None) -> dict[str, int]:
         """Bytes of what the busiest rank holds at its peak, by name.
 
@@ -178,8 +197,7 @@ class Plan:
         sizes = self.sizes
         assert sizes is not None
         how = self.arrange(rank) if arrangement is None else arrangement
-        s, small = sizes.itemsize, sizes.sketch_itemsize
-        chunk = sizes.points if self.chunk is None else min(self.chunk, sizes.points)
+        small, chunk = sizes.sketch_itemsize, self.points_at_once
         block = sizes.parameters if how.block is None else how.block
         if how.sharded:
             basis = math.ceil(sizes.parameters / sizes.ranks) * rank + 3 * block * rank
@@ -188,12 +206,7 @@ class Plan:
         rows = sizes.rows if how.stored else 2 * chunk * sizes.components
         copies = 2 * min(_QR_NUMBERS, 2 * max(basis, rows * rank))
         return {
-            "parameters": _PARAMETER_VECTORS * sizes.parameters * s,
-            "points and residuals": (sizes.points * sizes.dim + _ROW_VECTORS * sizes.rows) * s,
-            "factors of the Jacobian": sizes.points * sizes.factors_of_a_point * small
-            if self.keep == "factors"
-            else 0,
-            "a chunk on its way": chunk * _TEMPORARIES * sizes.factors_of_a_point * s,
+            **self.items_of_any_step(),
             "a tile of rows": sizes.tile,
             "basis Q": basis * small,
             "product A": rows * (rank + 1) * small,
@@ -205,14 +218,19 @@ class Plan:
         """Bytes of the busiest rank at its peak."""
         return sum(self.items(rank, arrangement).values())
 
-    def largest_rank(self, most: int) -> int:
-        """The largest k ≤ most whose step fits into the budget, at least 1."""
+    def largest_rank(self, most: int, basis: BasisName = "auto") -> int:
+        """The largest k ≤ most whose step fits into the budget, at least 1.
+
+        Args:
+            most: bound.
+            basis: where Q is.
+        """
         if not self.budget or self.sizes is None:
             return most
         low, high = 1, most + 1
         while high - low > 1:
             middle = (low + high) // 2
-            if self.total(middle) <= self.budget:
+            if self.total(middle, self.arrange(middle, basis)) <= self.budget:
                 low = middle
             else:
                 high = middle
