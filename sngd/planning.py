@@ -16,7 +16,7 @@ from sngd.basis import make_blocks
 from sngd.config import RunConfig
 from sngd.costs import Size
 from sngd.factors import make_panels, tile_numbers
-from sngd.memory import Arrangement, BasisName, Plan, Sizes, make_plan
+from sngd.memory import Arrangement, BasisName, Plan, Sizes, bytes_of_a_point, make_plan
 from sngd.networks import Network
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.optimizers.auto import first_rank
@@ -135,7 +135,8 @@ class Forecast:
             return own | {"kernel, damped copy and factor (3·N²)": gram_bytes(self.rows, s)}
         if isinstance(optimizer, SSBroyden):
             return own | {"inverse Hessian (P²)": 8 * p**2}
-        own["factors of the Jacobian"] = 0  # gradients take one pass
+        own["factors of the Jacobian"] = 0  # a gradient takes one pass, whatever the plan
+        own["work space"] = int(self.plan.points_at_once * bytes_of_a_point(self.sizes, "nothing"))
         if isinstance(optimizer, LBFGS):
             return own | {f"history ({optimizer.history} pairs)": 16 * optimizer.history * p}
         if isinstance(optimizer, SOAP):
