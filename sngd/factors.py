@@ -139,13 +139,13 @@ class Factors:
             inner: per layer b (in, k).
             bias: β (layers, k).
         """
-        total: Tensor | None = None
+        total = bias.new_zeros(*self.cotangents[0].shape[1:3], bias.shape[1])
         for h, dd, a, b, beta in zip(self.inputs, self.cotangents, outer, inner, bias, strict=True):
-            push = h @ b
-            push[0] += beta
-            part = ((dd @ a) * push.unsqueeze(2)).sum(0)
-            total = part if total is None else total.add_(part)
-        assert total is not None
+            for c in range(len(h)):  # all channels at once would take C times the memory
+                push = h[c] @ b
+                if c == 0:
+                    push += beta
+                total.addcmul_(dd[c] @ a, push.unsqueeze(1))
         return total.flatten(0, 1)
 
     def dense(self) -> Tensor:
