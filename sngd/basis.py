@@ -149,11 +149,10 @@ class ShardedBasis:
 
     def times(self, jacobian: FactoredJacobian) -> Tensor:
         """A = J Q (#n, k)."""
-        total: Tensor | None = None
+        total = self.rows.new_zeros(jacobian.shape[0], self.rank)
         for block, q in self._whole_blocks():
-            part = jacobian.matmul(q, block.panels)
-            total = part if total is None else total.add_(part)
-        assert total is not None
+            for chunk in jacobian.factors():
+                total[chunk.rows] += jacobian.times(chunk, q, block.panels)
         return total
 
     def displacement(self, z: Tensor) -> Tensor:

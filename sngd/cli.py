@@ -1,4 +1,4 @@
-"""The command line: sngd train | eval | plot | bench."""
+"""The command line: sngd train | plan | eval | plot | bench."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from pathlib import Path
 import torch
 
 from sngd import checkpoint
+from sngd.allocation import OutOfMemoryError
 from sngd.bench.command import bench
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.evaluate import Evaluation
 from sngd.networks import Network
+from sngd.plan_table import parse_bytes, show
+from sngd.planning import Forecast
 from sngd.residual import ResidualError
 from sngd.run import (
     INTERRUPTED,
@@ -29,6 +32,7 @@ from sngd.run import (
     pick_device,
     start_local_ranks,
 )
+from sngd.train import own_budget, plan_memory
 
 __all__ = ["main"]
 
@@ -42,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
         "train": "train the run that a config file defines",
+        "plan": "what a run would hold, keep and send, without running it",
         "eval": "errors of a finished run against the known solution",
         "plot": "draw a finished run again",
         "bench": "run a suite of benchmarks, or write their report",
@@ -50,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(given[:1]).command
     try:
-        return {"train": _train, "eval": _eval, "plot": _plot, "bench": bench}[command](given[1:])
-    except ResidualError as error:  # one rank has the text
+        run = {"train": _train, "plan": _plan, "eval": _eval, "plot": _plot, "bench": bench}[command]
+        return run(given[1:])
+    except (ResidualError, OutOfMemoryError) as error:  # one rank has the text
         if str(error):
             _complain(str(error), everywhere=True)
         return USER_ERROR
@@ -163,6 +169,60 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
+
+
+# ---------------------------------------------------------------------------------------------
+# sngd plan
+# ---------------------------------------------------------------------------------------------
+
+
+def _plan(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="sngd plan",
+        allow_abbrev=False,
+        description="Show how the run that CONFIG defines would be arranged: memory of a rank, what is kept "
+        "and what travels, without running it. Flags replace fields of CONFIG as for sngd train.",
+        add_help=False,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="as for sngd train")
+    parser.add_argument("--ranks", default="1", help="number of ranks (default 1)")
+    parser.add_argument(
+        "--memory",
+        help="of a rank: 80GB, 500MB, 1.5GiB or GB; default: memory_gb, or half of what is free here",
+    )
+    parser.add_argument("--rank", help="sketch rank to start with, in place of the config's")
+    if not given or given[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0 if given else USER_ERROR
+    options, flags = parser.parse_known_args(given)
+    run, _ = _load(Path(options.config), flags, f"sngd plan {options.config}")
+    ranks = _whole("--ranks", options.ranks)
+    rank = None if options.rank is None else _whole("--rank", options.rank)
+    device = _planned_device(run, options.memory)
+    told = options.memory is not None
+    budget = parse_bytes(options.memory, "--memory") if told else own_budget(run, ranks, device)
+    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    forecast = Forecast(run, network, plan_memory(run, network, ranks, device, budget), device, rank)
+    show(forecast)
+    shortage = forecast.shortage()
+    if shortage:
+        raise ValueError(shortage)
+    return 0
+
+
+def _whole(flag: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{flag}={text} must be a whole number ≥ 1")
+    return int(text)
+
+
+def _planned_device(run: RunConfig, memory: str | None) -> torch.device:
+    """The kind of device to plan for, which need not be here as long as its memory is told."""
+    here = torch.cuda.is_available()
+    kind = ("cuda" if here else "cpu") if run.device == "auto" else run.device
+    if kind == "cuda" and not here and memory is None and run.memory_gb is None:
+        raise ValueError("--memory is missing: no CUDA device is here to ask, say what one has, e.g. 80GB")
+    return torch.device(kind)
 
 
 # ---------------------------------------------------------------------------------------------

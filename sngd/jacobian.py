@@ -10,6 +10,7 @@ Letters
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -32,7 +33,8 @@ class FactoredJacobian:
         theta: (P,).
         scale: (#n,) row scale s.
         dtype: of the factors and of products; θ's when absent.
-        keep: "factors" keeps the factors of all points, "nothing" recomputes them in every pass.
+        keep: "factors" keeps the factors of all points, "nothing" recomputes them in every pass; what is
+            kept is given up where memory fails.
         columns: k of most products, which tiles are made for.
     """
 
@@ -47,7 +49,7 @@ class FactoredJacobian:
     ) -> None:
         self.collocation, self.theta, self.scale = collocation, theta, scale
         self.dtype = theta.dtype if dtype is None else dtype
-        self.keep = keep
+        self.keep: Keep = "nothing" if collocation.crowded else keep
         self.tile = tile_numbers(self.dtype, theta.device, columns)
         self.panels = make_panels(collocation.network, self.tile, columns)
         self._buffer: Tensor | None = None
@@ -59,11 +61,11 @@ class FactoredJacobian:
         return self.collocation.row_count, self.theta.numel()
 
     def _make_factors(self, batch: Batch, start: int, stop: int) -> tuple[Factors, Tensor]:
-        """Factors of the rows of some points in θ's precision, and their unweighted residuals (m·q,)."""
+        """Factors of the rows of some points, and their unweighted residuals (m·q,), in θ's precision."""
         col, q = self.collocation, batch.components
         tape = col.network.record(self.theta, col.embed(batch, start, stop), batch.rules)
         z = tape.output.detach().requires_grad_()
-        rows = slice(batch.rows.start + start * q, batch.rows.start + stop * q)
+        rows = batch.rows_of(start, stop)
         with torch.enable_grad():
             r = col.apply(batch, z, start)
             totals = r.sum(0)
@@ -78,15 +80,29 @@ class FactoredJacobian:
         cotangents = col.network.pull_back(self.theta, tape, d_out, batch.rules)
         return Factors(rows, tape.inputs, cotangents), r.detach().flatten()
 
+    def _rounded_factors(self, batch: Batch, start: int, stop: int) -> Factors:
+        return self._make_factors(batch, start, stop)[0].to(self.dtype)
+
     def factors(self) -> Iterator[Factors]:
         """Factors of the rows, chunk after chunk."""
         if self._kept is not None:
             yield from self._kept
             return
-        made = []
+        made: list[Factors] = []
+
+        def give_up() -> bool:
+            if not made:
+                return False
+            made.clear()
+            self.keep, self.collocation.crowded = "nothing", True
+            logging.getLogger(__name__).warning(
+                "%s: the factors of all points do not fit into memory, they are no longer kept",
+                self.collocation.owner,
+            )
+            return True
+
         for batch in self.collocation.batches:
-            for start, stop in self.collocation.chunks(batch):
-                factors = self._make_factors(batch, start, stop)[0].to(self.dtype)
+            for factors in self.collocation.over_chunks(batch, self._rounded_factors, give_up):
                 if self.keep == "factors":
                     made.append(factors)
                 yield factors
@@ -236,8 +252,8 @@ class FactoredJacobian:
         raw = self.theta.new_empty(self.shape[0])
         gradient = self.theta.new_zeros(self.shape[1])
         for batch in self.collocation.batches:
-            for start, stop in self.collocation.chunks(batch):
-                chunk, raw[chunk.rows] = self._make_factors(batch, start, stop)
+            for chunk, values in self.collocation.over_chunks(batch, self._make_factors):
+                raw[chunk.rows] = values
                 self._pull(chunk, self.scale[chunk.rows] * raw[chunk.rows], gradient)
         return raw, gradient
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from sngd.factors import tile_numbers
+from sngd.factors import make_panels, tile_numbers
 from sngd.jacobian import Keep
 from sngd.networks import Network
 from sngd.problem import Problem
@@ -27,8 +28,13 @@ BasisName = Literal["auto", "replicated", "sharded"]
 
 # Shares of the budget: factors that are kept, one chunk in flight.
 _KEPT_SHARE, _CHUNK_SHARE = 0.4, 0.125
-# What one chunk holds beside its factors, in units of them: derivatives, cotangents, temporaries.
-_TEMPORARIES = 4
+# What a chunk's way through the network and back holds, in units of its factors: pre-activations, derivatives
+# of the activation, one layer's temporaries.
+_TEMPORARIES = 1.75
+# Where factors are not kept, those of the chunk before are still alive while a chunk's own are made.
+_CHUNKS = 2
+# Arrays of a chunk's rows and k columns: a product, its parts, and what their factorisation copies.
+_PRODUCTS = 5
 # Vectors of parameters: θ, the trial, the best trial, initial values, displacement, gradient.
 _PARAMETER_VECTORS = 6
 # Vectors of rows: coordinates apart, residuals of three states raw and weighted, scale, what is missed.
@@ -41,8 +47,10 @@ _SHARD_ASPECT = 4
 _BLOCKS = 6
 # A block that takes less than this to send is not worth cutting further.
 _LEAST_BLOCK_BYTES = 1_000_000
-# Copies of pieces that a QR factorisation makes, in numbers.
-_QR_NUMBERS = 3 * (1 << 23)
+# Copies of what a QR factorisation takes at once (of the basis; of [A | r], whose rows come in pieces).
+_QR_COPIES, _TRIANGLE_COPIES, _TRIANGLE_ROWS = 4, 3, 1 << 14
+# Numbers of it on a CPU; a GPU takes all.
+_QR_NUMBERS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Sizes:
         itemsize: bytes of a number of θ and residuals.
         sketch_itemsize: bytes of a number of factors and sketch.
         tile: bytes of a tile of rows.
+        panel: parameters of the widest panel, which a block cannot be smaller than.
+        factored: numbers that a QR factorisation takes at once.
     """
 
     parameters: int
@@ -74,6 +84,8 @@ class Sizes:
     itemsize: int
     sketch_itemsize: int
     tile: int
+    panel: int = 1
+    factored: int = _QR_NUMBERS
 
     @classmethod
     def of(
@@ -88,7 +100,7 @@ class Sizes:
         """The sizes of a run on so many ranks."""
         shares = [math.ceil(c.points / ranks) for c in problem.conditions]
         components = [s.components for s in problem.signatures]
-        size = torch.finfo(sketch_dtype).bits // 8
+        size, numbers = torch.finfo(sketch_dtype).bits // 8, tile_numbers(sketch_dtype, device)
         return cls(
             parameters=network.parameters,
             points=sum(shares),
@@ -100,7 +112,9 @@ class Sizes:
             ranks=ranks,
             itemsize=torch.finfo(dtype).bits // 8,
             sketch_itemsize=size,
-            tile=tile_numbers(sketch_dtype, device) * size,
+            tile=numbers * size,
+            panel=max(panel.width for panel in make_panels(network, numbers)),
+            factored=sys.maxsize if device.type == "cuda" else _QR_NUMBERS,
         )
 
     @property
@@ -157,16 +171,37 @@ class Plan:
             and bytes_of_basis >= _WORTH_SHARDING
             and sizes.parameters >= _SHARD_ASPECT * rank * sizes.ranks
         )
+        most = max(1, bytes_of_basis // _LEAST_BLOCK_BYTES)
         # factors that are recomputed would be so for every block
-        count = _BLOCKS if sizes.ranks > 1 and self.keep == "factors" else 2 if sharded else 1
-        count = min(count, max(1, bytes_of_basis // _LEAST_BLOCK_BYTES))
-        block = None if count == 1 else math.ceil(sizes.parameters / count)
-        if not self.budget:
-            return Arrangement(sharded, block, True)
-        stored = Arrangement(sharded, block, True)
-        if sharded or self.total(rank, stored) <= self.budget:
-            return stored
-        return Arrangement(sharded, block, False)
+        count = min(_BLOCKS if sizes.ranks > 1 and self.keep == "factors" else 2 if sharded else 1, most)
+        while True:
+            block = None if count == 1 else math.ceil(sizes.parameters / count)
+            how = Arrangement(sharded, block, True)
+            if not self.budget or self.total(rank, how) <= self.budget:
+                return how
+            if not sharded:
+                return Arrangement(sharded, block, False)
+            if count == most or (block is not None and block <= sizes.panel):
+                return how
+            count = min(2 * count, most)  # two blocks and more are held at a time: smaller ones
+
+    @property
+    def points_at_once(self) -> int:
+        """Points that go through the network together."""
+        assert self.sizes is not None
+        return self.sizes.points if self.chunk is None else min(self.chunk, self.sizes.points)
+
+    def items_of_any_step(self) -> dict[str, int]:
+        """Bytes by name of what has nothing to do with a sketch."""
+        sizes = self.sizes
+        assert sizes is not None
+        kept = sizes.points * sizes.factors_of_a_point * sizes.sketch_itemsize
+        return {
+            "parameters": _PARAMETER_VECTORS * sizes.parameters * sizes.itemsize,
+            "points and residuals": (sizes.points * sizes.dim + _ROW_VECTORS * sizes.rows) * sizes.itemsize,
+            "factors of the Jacobian": kept if self.keep == "factors" else 0,
+            "work space": int(self.points_at_once * bytes_of_a_point(sizes, self.keep)),
+        }
 
     def items(self, rank: int, arrangement: Arrangement | None = None) -> dict[str, int]:
         """Bytes of what the busiest rank holds at its peak, by name.
@@ -178,45 +213,79 @@ class Plan:
         sizes = self.sizes
         assert sizes is not None
         how = self.arrange(rank) if arrangement is None else arrangement
-        s, small = sizes.itemsize, sizes.sketch_itemsize
-        chunk = sizes.points if self.chunk is None else min(self.chunk, sizes.points)
-        block = sizes.parameters if how.block is None else how.block
+        small = sizes.sketch_itemsize
+        block = sizes.parameters if how.block is None else max(how.block, sizes.panel)
+        own = sizes.parameters * rank
+        basis = own
         if how.sharded:
-            basis = math.ceil(sizes.parameters / sizes.ranks) * rank + 3 * block * rank
-        else:
-            basis = sizes.parameters * rank
-        rows = sizes.rows if how.stored else 2 * chunk * sizes.components
-        copies = 2 * min(_QR_NUMBERS, 2 * max(basis, rows * rank))
+            own = math.ceil(sizes.parameters / sizes.ranks) * rank
+            basis = own + 3 * min(block, sizes.parameters) * rank
         return {
-            "parameters": _PARAMETER_VECTORS * sizes.parameters * s,
-            "points and residuals": (sizes.points * sizes.dim + _ROW_VECTORS * sizes.rows) * s,
-            "factors of the Jacobian": sizes.points * sizes.factors_of_a_point * small
-            if self.keep == "factors"
-            else 0,
-            "a chunk on its way": chunk * _TEMPORARIES * sizes.factors_of_a_point * s,
+            **self.items_of_any_step(),
+            "work space": self._work_space(rank, how, own, basis),
             "a tile of rows": sizes.tile,
             "basis Q": basis * small,
-            "product A": rows * (rank + 1) * small,
-            "factorisations": copies * small,
+            "product A": sizes.rows * rank * small if how.stored else 0,
             "core": (10 + sizes.ranks) * (rank + 1) ** 2 * 8,
         }
+
+    def _work_space(self, rank: int, how: Arrangement, own: int, basis: int) -> int:
+        """Bytes of what comes and goes: a chunk of points or a factorisation, whichever is more.
+
+        Args:
+            rank: k.
+            how: the step is arranged.
+            own: numbers of Q that this rank factors.
+            basis: numbers of Q, Y and blocks of them that are held.
+        """
+        sizes = self.sizes
+        assert sizes is not None
+        s, small, rows = sizes.itemsize, sizes.sketch_itemsize, self.points_at_once * sizes.components
+        chunk = self.items_of_any_step()["work space"] + _PRODUCTS * rows * rank * small
+        if self.keep == "factors":  # made before there is a basis
+            chunk = max(chunk - basis * small, _PRODUCTS * rows * rank * small)
+        if not how.stored:
+            chunk += _TRIANGLE_COPIES * rows * (rank + 1) * s
+        triangle = _TRIANGLE_COPIES * min(_TRIANGLE_ROWS, sizes.rows) * (rank + 1) * s
+        return max(chunk, _QR_COPIES * min(sizes.factored, own) * small, triangle)
 
     def total(self, rank: int, arrangement: Arrangement | None = None) -> int:
         """Bytes of the busiest rank at its peak."""
         return sum(self.items(rank, arrangement).values())
 
-    def largest_rank(self, most: int) -> int:
-        """The largest k ≤ most whose step fits into the budget, at least 1."""
+    def largest_rank(self, most: int, basis: BasisName = "auto") -> int:
+        """The largest k ≤ most whose step fits into the budget, at least 1.
+
+        Args:
+            most: bound.
+            basis: where Q is.
+        """
         if not self.budget or self.sizes is None:
             return most
         low, high = 1, most + 1
         while high - low > 1:
             middle = (low + high) // 2
-            if self.total(middle) <= self.budget:
+            if self.total(middle, self.arrange(middle, basis)) <= self.budget:
                 low = middle
             else:
                 high = middle
         return low
+
+
+def bytes_of_a_point(sizes: Sizes, keep: Keep) -> float:
+    """What the way through the network and back holds of a point beside factors that are kept.
+
+    Args:
+        sizes: of the run.
+        keep: whether they are.
+    """
+    s, small = sizes.itemsize, sizes.sketch_itemsize
+    units = _TEMPORARIES * s
+    if small < s:  # the factors in both precisions
+        units += s
+    if keep == "nothing":
+        units += _CHUNKS * small
+    return units * sizes.factors_of_a_point
 
 
 def make_plan(sizes: Sizes, budget: int) -> Plan:
@@ -231,8 +300,7 @@ def make_plan(sizes: Sizes, budget: int) -> Plan:
     """
     kept = sizes.points * sizes.factors_of_a_point * sizes.sketch_itemsize
     keep: Keep = "factors" if kept <= _KEPT_SHARE * budget else "nothing"
-    per_point = _TEMPORARIES * sizes.factors_of_a_point * sizes.itemsize
-    chunk = max(1, int(_CHUNK_SHARE * budget / per_point))
+    chunk = max(1, int(_CHUNK_SHARE * budget / bytes_of_a_point(sizes, keep)))
     plan = Plan(keep, None if chunk >= sizes.points else chunk, budget, sizes)
     needed = Plan("nothing", 1, budget, sizes).total(1, Arrangement(sizes.ranks > 1, None, False))
     if needed > budget:

@@ -63,7 +63,7 @@ class Objective:
     ) -> None:
         self.collocation, self.ranks, self.plan = collocation, ranks, plan
         self.sketch_dtype = sketch_dtype
-        self.collocation.chunk = plan.chunk
+        collocation.chunk, collocation.owner = plan.chunk, f"rank {ranks.rank}"
         self._scale = collocation.scale
 
     @property
@@ -134,7 +134,7 @@ class Objective:
     def replace_points(self, points: list[Tensor]) -> None:
         """Go on with other collocation points of the same numbers."""
         old = self.collocation
-        self.collocation = Collocation(old.problem, old.network, points, old.weights, old.chunk)
+        self.collocation = replace(old, points=points)
 
     def balance(self, state: State) -> State:
         """Shift weight towards the conditions that lag behind, w_c ← w_c (L̄/(L_c+10⁻⁸))^0.05, mean 1.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sngd.allocation import is_out_of_memory
 from sngd.domain import Axis, Box, Region, Sampling
 from sngd.jet import Jet, coordinate, recorder
 from sngd.taylor import Channel, close
@@ -188,6 +189,8 @@ def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
     try:
         result = condition.residual(u, p)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise  # no mistake of the residual's: whoever asked may try fewer points
         raise ValueError(f"{what} failed{_where(error)}: {type(error).__name__}: {error}") from error
     return _stack(result, len(p), what)
 

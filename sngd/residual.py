@@ -11,19 +11,23 @@ Letters
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from sngd.allocation import OutOfMemoryError, is_out_of_memory, release
 from sngd.jet import field as field_jet
 from sngd.networks import Network
 from sngd.problem import Points, Problem, evaluate_residual
 from sngd.taylor import TaylorRules
 
 __all__ = ["Batch", "Collocation", "NonFiniteResidualError", "ResidualError"]
+
+T = TypeVar("T")
 
 
 class ResidualError(ValueError):
@@ -54,6 +58,10 @@ class Batch:
     rows: slice
     embedded: Tensor | None = None
 
+    def rows_of(self, start: int, stop: int) -> slice:
+        """Rows of the points start … stop − 1 in the rank's residual vector."""
+        return slice(self.rows.start + start * self.components, self.rows.start + stop * self.components)
+
 
 @dataclass
 class Collocation:
@@ -64,7 +72,10 @@ class Collocation:
         network: the fields.
         points: per condition this rank's points (n_c, d).
         weights: (conditions,) the weights w_c; replaced when losses are balanced.
-        chunk: most points per network evaluation, None for whole batches.
+        chunk: most points per network evaluation, None for whole batches. Where they do not fit into memory,
+            it is halved and stays so.
+        owner: how messages call the rank.
+        crowded: the factors of all points did not fit into memory, and are no longer kept.
     """
 
     problem: Problem
@@ -72,6 +83,8 @@ class Collocation:
     points: Sequence[Tensor]
     weights: Tensor
     chunk: int | None = None
+    owner: str = "this rank"
+    crowded: bool = False
     batches: list[Batch] = field(init=False)
     condition_rows: list[slice] = field(init=False)
 
@@ -104,19 +117,71 @@ class Collocation:
 
     def residual(self, theta: Tensor) -> Tensor:
         """Unweighted residuals at θ (P,), (#n,)."""
-        parts = []
+        result = theta.new_empty(self.row_count)
         for batch in self.batches:
-            for start, stop in self.chunks(batch):
-                h = self.embed(batch, start, stop)
-                z = self.network.forward(theta, h, batch.rules)
-                parts.append(self.apply(batch, z, start).flatten())
-        return torch.cat(parts) if parts else theta.new_empty(0)  # a rank may have no points
+            for rows, values in self.over_chunks(batch, lambda *chunk: self._evaluate(theta, *chunk)):
+                result[rows] = values
+        return result
 
-    def chunks(self, batch: Batch) -> list[tuple[int, int]]:
-        """Point ranges of a batch, each at most `chunk` long."""
-        n = len(batch.points)
-        step = n if self.chunk is None else min(self.chunk, n)
-        return [(a, min(a + step, n)) for a in range(0, n, max(step, 1))]
+    def _evaluate(self, theta: Tensor, batch: Batch, start: int, stop: int) -> tuple[slice, Tensor]:
+        """Rows of some points and their unweighted residuals."""
+        z = self.network.forward(theta, self.embed(batch, start, stop), batch.rules)
+        return batch.rows_of(start, stop), self.apply(batch, z, start).flatten()
+
+    def over_chunks(
+        self,
+        batch: Batch,
+        work: Callable[[Batch, int, int], T],
+        spare: Callable[[], bool] = lambda: False,
+    ) -> Iterator[T]:
+        """Results of some work on the points of a batch, at most `chunk` of them at a time.
+
+        Where memory fails, the chunk is halved, for later passes too, and the work goes on with the point
+        where it failed; other ranks notice nothing but the time.
+
+        Args:
+            batch: the points.
+            work: (batch, first point, one past the last) → its result; no collectives.
+            spare: asked first where memory fails; lets go of what it can do without, or returns False.
+
+        Raises:
+            OutOfMemoryError: one point does not fit.
+        """
+        start, n = 0, len(batch.points)
+        while start < n:
+            stop = n if self.chunk is None else min(start + self.chunk, n)
+            results: list[T] = []  # empty where memory failed
+            why = ""
+            try:
+                results.append(work(batch, start, stop))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                why = str(error).strip().partition("\n")[0]
+            if not results:  # the exception is gone, and with it the frames that held the chunk's arrays
+                if not spare():
+                    self._halve(stop - start, why)
+                release()
+                continue
+            yield results.pop()
+            start = stop
+
+    def _halve(self, points: int, why: str) -> None:
+        """Take half as many points from now on as did not fit."""
+        if points == 1:
+            raise OutOfMemoryError(
+                f"{self.owner} has no memory for one point of a network of P={self.network.parameters:,} "
+                "parameters; fewer and fewer points at a time have been tried. Lower memory_gb, so that "
+                f'less is kept beside it, take more ranks, or precision="mixed" or "float32" ({why})'
+            )
+        self.chunk = points // 2
+        logging.getLogger(__name__).warning(
+            "%s: %d points at a time do not fit into memory, going on with %d (%s)",
+            self.owner,
+            points,
+            self.chunk,
+            why,
+        )
 
     def embed(self, batch: Batch, start: int, stop: int) -> Tensor:
         """Embedded channels (C, m, in) of some points; kept when the batch is one chunk."""

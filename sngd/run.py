@@ -98,7 +98,7 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
         folder = _claim_folder(run, ranks)
         hooks: list[Hook] = []
         if ranks.rank == 0:
-            opened = _OnStart(lambda: _open_folder(folder, run, source, ranks))
+            opened = _OnStart(lambda info: _open_folder(folder, run, source, ranks, info))
             files = [HistoryFile(folder / "history.jsonl"), ResultFile(folder / "result.json")]
             hooks = [opened, *files, console]
         trained = train(run, ranks, device, hooks=hooks, folder=folder)
@@ -123,13 +123,13 @@ def _draw_once(run: RunConfig, trained: Trained, folder: Path) -> None:
 class _OnStart(Writer):
     """A hook that makes the run folder once the problem has proved sound."""
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, action: Callable[[Values], None]) -> None:
         super().__init__()
         self._action = action
 
     def start(self, info: Values) -> None:
         """Act."""
-        self._action()
+        self._action(info)
 
 
 def _claim_folder(run: RunConfig, ranks: Ranks) -> Path:
@@ -155,7 +155,7 @@ def check_folder(folder: Path | None) -> str | None:
     return None
 
 
-def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks) -> None:
+def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks, info: Values) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -169,6 +169,7 @@ def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks) -> 
             "text": source.text,
         },
         "world_size": ranks.size,
+        "plan": info["plan"],
         "versions": {
             "sngd": importlib.metadata.version("sngd"),
             "torch": torch.__version__,

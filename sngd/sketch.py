@@ -39,6 +39,8 @@ __all__ = ["TestMatrix", "TestMatrixName", "Whitened", "draw_test_matrix"]
 
 # Diagonal entries of a triangle below this many roundings of their column hold no information.
 _ROUNDING = 32
+# Rows that are solved for at once: W is as large as A, a second copy of it would be one too many.
+_ROWS = 1 << 14
 
 TestMatrixName = Literal["khatri_rao", "gaussian"]
 
@@ -171,7 +173,8 @@ class Whitened:
                 self._rows[chunk.rows] = product
         self._triangle = _floored(triangle.over(ranks))
         if self._rows is not None:
-            self._rows = self._solve(self._rows)
+            for part in self._rows.split(_ROWS):
+                part.copy_(self._solve(part))
 
     def rows(self, chunk: Factors) -> Tensor:
         """Rows of W for a chunk of points, (m·q, k)."""

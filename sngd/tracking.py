@@ -246,6 +246,8 @@ class Console(Writer):
             f"{str(info.get('dtype', '')).removeprefix('torch.')}, {info.get('optimizer', 'SNGD')}, "
             f"{size} {'rank' if size == 1 else 'ranks'} on {info.get('device', 'cpu')}"
         )
+        for line in info.get("plan", ()):
+            self._say(line)
         if self._out.is_terminal and not self._out.is_dumb_terminal:
             self._live = Live(console=self._out, auto_refresh=False, transient=True)
             self._live.start()

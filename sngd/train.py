@@ -20,12 +20,14 @@ import torch
 from torch import Tensor
 
 from sngd import checkpoint
+from sngd.allocation import naming_out_of_memory
 from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
 from sngd.memory import Plan, Sizes, available_bytes, make_plan
 from sngd.networks import Network
 from sngd.objective import Objective, State
 from sngd.optimizers import Optimizer, Report, Stepper
+from sngd.planning import Forecast
 from sngd.residual import Collocation
 
 if TYPE_CHECKING:
@@ -88,7 +90,10 @@ def build_objective(run: RunConfig, network: Network, ranks: Ranks, device: torc
     weights = torch.tensor([c.weight for c in conditions], dtype=run.dtype, device=device)
     points = draw_points(run, 1, ranks, device, run.dtype)
     collocation = Collocation(run.problem, network.to(run.dtype, device), points, weights)
-    plan = plan_memory(run, network, ranks.size, device, _budget(run, ranks, device))
+    budget = own_budget(run, ranks.size, device)
+    if run.memory_gb is None:  # the rank that has least decides, so that all make the same plan
+        budget = int(ranks.gather(torch.tensor(budget, device=device), "control").min())
+    plan = plan_memory(run, network, ranks.size, device, budget)
     return Objective(collocation, ranks, plan, run.sketch_dtype)
 
 
@@ -101,12 +106,11 @@ def plan_memory(run: RunConfig, network: Network, size: int, device: torch.devic
     return make_plan(Sizes.of(run.problem, network, size, run.dtype, run.sketch_dtype, device), budget)
 
 
-def _budget(run: RunConfig, ranks: Ranks, device: torch.device) -> int:
-    """Bytes that every rank has, so that all make the same plan."""
+def own_budget(run: RunConfig, size: int, device: torch.device) -> int:
+    """Bytes that one of so many ranks on this machine may take."""
     if run.memory_gb is not None:
         return int(run.memory_gb * 1e9)
-    free = int(_MEMORY_SHARE * available_bytes(device, ranks.size))
-    return int(ranks.gather(torch.tensor(free, device=device), "control").min())
+    return int(_MEMORY_SHARE * available_bytes(device, size))
 
 
 def train(
@@ -129,8 +133,16 @@ def train(
     Raises:
         NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
         ResidualError: a residual raises an error, at the start or on points drawn anew.
+        OutOfMemoryError: memory does not do, whatever is tried.
         ValueError: a mistake in the problem.
     """
+    with naming_out_of_memory(lambda: _lacking(run, ranks)):
+        return _train(run, ranks, device, hooks, folder)
+
+
+def _train(
+    run: RunConfig, ranks: Ranks, device: torch.device, hooks: Sequence[Hook], folder: Path | None
+) -> Trained:
     loop = _Loop(run, ranks, device, hooks if ranks.rank == 0 else (), folder if ranks.rank == 0 else None)
     with _interruptible() as interrupts:
         for number in range(1, run.max_steps + 1):
@@ -138,6 +150,14 @@ def train(
             if loop.reason:
                 break
     return loop.finish()
+
+
+def _lacking(run: RunConfig, ranks: Ranks) -> str:
+    given = "half of what was free" if run.memory_gb is None else f"{run.memory_gb:g}"
+    return (
+        f"rank {ranks.rank} has no memory left for optimizer {type(run.optimizer).__name__} with "
+        f"memory_gb={given}: set a lower memory_gb, take more ranks or a smaller network"
+    )
 
 
 class _Loop:
@@ -281,7 +301,7 @@ class _Loop:
             "max_seconds": run.max_seconds,
             "target_error": run.target_error,
             "run_dir": None if self.folder is None else str(self.folder),
-            "jacobian": f"{self.objective.plan.keep} kept",
+            "plan": Forecast(run, self.network, self.objective.plan, self.device).lines(),
         }
 
     def _result(self, memory: int) -> dict[str, Any]:

@@ -61,10 +61,15 @@ class ENGD(StepRule):
         return GaussNewton(ExactForm(), self.rule(), state)
 
 
+def gram_bytes(size: int, itemsize: int) -> int:
+    """What a Gram matrix of size² numbers, its damped copy and its factor take."""
+    return _COPIES * size**2 * itemsize
+
+
 def fits(size: int, theta: Tensor, objective: Objective) -> bool:
     """Whether a Gram matrix of size² numbers, its damped copy and its factor fit into the memory budget."""
     budget = objective.plan.budget
-    return not budget or _COPIES * size**2 * theta.element_size() <= budget
+    return not budget or gram_bytes(size, theta.element_size()) <= budget
 
 
 def check_memory(what: str, matrix: str, size: int, theta: Tensor, objective: Objective) -> None:
@@ -74,7 +79,7 @@ def check_memory(what: str, matrix: str, size: int, theta: Tensor, objective: Ob
         ValueError: size² numbers, three times over, exceed the memory budget.
     """
     if not fits(size, theta, objective):
-        needed, budget = _COPIES * size**2 * theta.element_size(), objective.plan.budget
+        needed, budget = gram_bytes(size, theta.element_size()), objective.plan.budget
         raise ValueError(
             f"optimizer {what} needs {needed / 1e9:.3g} GB for a {matrix} of {size:,}² numbers, its damped "
             f"copy and its factor, the budget is {budget / 1e9:.3g} GB: take SNGD, which needs none of them, "

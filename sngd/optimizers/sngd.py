@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sngd.allocation import naming_out_of_memory
 from sngd.basis import Basis, make_blocks, replicate, shard
 from sngd.checks import require, whole, within
 from sngd.core import factor
@@ -185,7 +186,7 @@ class SketchedForm:
         self.config, self.seed = config, seed
         parameters = objective.collocation.network.parameters
         most = min(config.max_rank or parameters, parameters, rows)
-        self.largest = objective.plan.largest_rank(most)
+        self.largest = objective.plan.largest_rank(most, config.basis)
         self.rank = min(config.rank, self.largest)
         self.dtype = objective.sketch_dtype
         self.note = ""
@@ -193,7 +194,24 @@ class SketchedForm:
         self._last: Tensor | None = None  # displacement of the last step that moved
 
     def linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
-        """Range finder, then A = J Q and its factorisation."""
+        """Range finder, then A = J Q and its factorisation.
+
+        Raises:
+            OutOfMemoryError: the sketch does not fit.
+        """
+        with naming_out_of_memory(lambda: self._lacking(objective)):
+            return self._linearize(objective, state, number)
+
+    def _lacking(self, objective: Objective) -> str:
+        budget = objective.plan.budget
+        return (
+            f"rank {objective.ranks.rank} has no memory for a sketch of rank k={self.rank} with "
+            f"P={objective.collocation.network.parameters:,} and {objective.collocation.row_count:,} rows of "
+            f"its own, planned for memory_gb={budget / 1e9:.3g}: set a lower memory_gb or "
+            "optimizer.max_rank, or take more ranks"
+        )
+
+    def _linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
         theta, ranks, how = state.theta, objective.ranks, objective.plan.arrange(self.rank, self.config.basis)
         jacobian = objective.jacobian(theta, self.dtype, self.rank)
         network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)

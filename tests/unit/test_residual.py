@@ -63,7 +63,7 @@ def test_chunks_do_not_change_the_residual(name: str, chunk: int) -> None:
     # the size of a matrix product may change the order of its sums, nothing more
     assert relative_error(collocation.residual(theta), whole) < 1e-13
     for batch in collocation.batches:
-        sizes = [b - a for a, b in collocation.chunks(batch)]
+        sizes = list(collocation.over_chunks(batch, lambda _, start, stop: stop - start))
         assert max(sizes) <= chunk
         assert sum(sizes) == len(batch.points)
 

@@ -1,0 +1,323 @@
+"""The plan that is shown: what it says of memory and traffic is what a step holds and sends."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+import rich.console
+import torch
+
+from sngd import ENGD, MLP, SNGD, SOAP, SPRING, Adam, Auto, RunConfig, problems
+from sngd.cli import main
+from sngd.collectives import LocalRanks
+from sngd.memory import Plan, Sizes
+from sngd.objective import Objective
+from sngd.plan_table import parse_bytes, show
+from sngd.planning import Forecast, human
+from sngd.residual import Collocation
+from sngd.train import plan_memory, train
+from tests.problems import heat, parameters
+from tests.thread_ranks import on_ranks
+
+CPU = torch.device("cpu")
+SMALL = """
+from sngd import MLP, SNGD, RunConfig
+from sngd.problems import heat
+
+run = RunConfig(heat(60, 10, 20), MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=2, device="cpu")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run_of(optimizer=SNGD(rank=16), hidden=(200, 200, 200), points=3000, **more) -> RunConfig:
+    return RunConfig(problems.heat(points, points // 10, points // 5), MLP(hidden), optimizer, **more)
+
+
+def forecast(run=None, ranks=1, budget=2_000_000_000, wanted=None) -> Forecast:
+    run = run_of() if run is None else run
+    network = run.network.build(run.problem.domain, 1, run.seed)
+    return Forecast(run, network, plan_memory(run, network, ranks, CPU, budget), CPU, wanted)
+
+
+def shown(forecast: Forecast) -> str:
+    out = io.StringIO()
+    show(forecast, rich.console.Console(file=out, width=200))
+    return out.getvalue()
+
+
+def cells(text: str, name: str) -> list[str]:
+    """The cells of a table's row."""
+    lines = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+    return next(line[1:] for line in lines if line[0] == name)
+
+
+# ---------------------------------------------------------------------------------------------
+# Amounts
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(640, "640 B"), (1048.4e3, "1.05 MB"), (80e9, "80 GB"), (999.4e6, "999 MB"), (999.7e6, "1 GB")],
+)
+def test_bytes_are_said_in_three_digits(count, text):
+    assert human(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        *[("80GB", 80e9), ("500MB", 5e8), ("1.5GiB", 1.5 * 2**30), ("80", 80e9), ("0.5", 5e8)],
+        *[("2 tb", 2e12), (".5 gib", 2**29), ("12kB", 12e3), ("100B", 100)],
+    ],
+)
+def test_amounts_of_memory(text, count):
+    assert parse_bytes(text, "--memory") == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "80XB", "-3GB", "0", "1e3GB", "1.2.3GB", "nan", "80 G B"])
+def test_what_is_no_amount_names_field_value_and_what_would_be_right(text):
+    with pytest.raises(ValueError) as caught:
+        parse_bytes(text, "--memory")
+    assert str(caught.value).startswith(f"--memory={text} must be")
+    assert "80GB" in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------
+# What is predicted
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("basis", ["replicated", "sharded"])
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_traffic_is_what_a_step_sends(ranks, basis, precision, stored):
+    config = SNGD(rank=10, basis=basis)
+    run = RunConfig(heat(24).problem, MLP((8, 8)), config, precision=precision)
+
+    def step(rank):
+        collocation = heat(24).collocation(rank=rank.rank, ranks=rank.size)
+        network = collocation.network
+        sizes = Sizes.of(run.problem, network, rank.size, run.dtype, run.sketch_dtype, CPU)
+        plan = Plan("factors", None, 0 if stored else 1, sizes)  # what does not fit is recomputed
+        objective = Objective(collocation, rank, plan, run.sketch_dtype)
+        state = objective.evaluate_new_points(parameters(collocation))
+        stepper = config.start(objective, state, 0, 37)
+        stepper.form.rank = 10
+        before = dict(rank.traffic)
+        stepper.step(objective, 1)
+        moved = {what: total.since(before.get(what)) for what, total in rank.traffic.items()}
+        return Forecast(run, network, plan, CPU), {what: t for what, t in moved.items() if t.calls}
+
+    for forecast, moved in on_ranks(ranks, step):
+        evaluations = moved["losses"].calls if moved else 0
+        corrections = moved["projections"].calls if moved else 0
+        predicted = forecast.traffic(10, evaluations, corrections)
+        assert predicted == {what: traffic.bytes for what, traffic in moved.items()}
+        assert (corrections > 0) == (ranks > 1)
+
+
+def test_the_largest_rank_fits_and_the_next_does_not():
+    plan = forecast(budget=60_000_000)
+    k = plan.largest
+    assert plan.binding == "memory"
+    assert plan.total(k) <= 60_000_000 < plan.total(k + 1)
+
+
+def test_the_largest_rank_is_that_of_training():
+    run = run_of(hidden=(60, 60), points=400, memory_gb=0.01)
+    plan = forecast(run, budget=10_000_000)
+    network = run.network.build(run.problem.domain, 1, run.seed)
+    points = [torch.rand(c.points, 2, dtype=torch.float64) for c in run.problem.conditions]
+    collocation = Collocation(run.problem, network, points, torch.ones(3, dtype=torch.float64))
+    objective = Objective(collocation, LocalRanks(), plan.plan)
+    state = objective.evaluate_new_points(network.initial)
+    form = run.optimizer.start(objective, state, 0, plan.rows).form
+    assert (form.rank, form.largest) == (plan.first, plan.largest)
+
+
+def test_a_basis_that_is_asked_for_counts():
+    whole = forecast(run_of(SNGD(rank=16, basis="replicated")), ranks=16, budget=100_000_000)
+    spread = forecast(run_of(SNGD(rank=16, basis="sharded")), ranks=16, budget=100_000_000)
+    assert whole.arrange(16).sharded is False
+    assert spread.largest > 2 * whole.largest
+    for plan in (whole, spread):
+        assert plan.total(plan.largest) <= 100_000_000
+
+
+def test_more_ranks_never_lower_the_largest_rank():
+    found = [forecast(ranks=ranks, budget=60_000_000).largest for ranks in (2, 4, 8, 16, 32)]
+    assert found == sorted(found)
+    assert found[-1] > found[0]
+
+
+@pytest.mark.parametrize("bound", ["P", "N", "max_rank"])
+def test_what_bounds_the_rank_is_named(bound):
+    run = {
+        "P": run_of(hidden=(5,)),
+        "N": run_of(points=30),
+        "max_rank": run_of(SNGD(rank=16, max_rank=40)),
+    }[bound]
+    plan = forecast(run)
+    assert plan.binding == bound
+    assert plan.largest == {"P": 21, "N": plan.rows, "max_rank": 40}[bound]
+
+
+def test_auto_starts_as_training_does():
+    plan = forecast(run_of(Auto()))
+    assert plan.first in (16, 32, 64, 128, 256)
+    assert forecast(run_of(Auto(rank=24))).first == 24
+
+
+# ---------------------------------------------------------------------------------------------
+# What is said
+# ---------------------------------------------------------------------------------------------
+
+
+def test_tables_hold_sizes_items_and_totals_of_both_ranks():
+    plan = forecast(ranks=4, budget=100_000_000)
+    text = shown(plan)
+    k, most = plan.first, plan.largest
+    assert cells(text, "parameters P") == [f"{plan.sizes.parameters:,}"] * 2
+    assert cells(text, "rows N")[0] == f"{plan.rows:,}"
+    assert f"k = {k:,}, the first" in text
+    assert f"k = {most:,}, the largest (memory)" in text
+    memory = text[text.index("memory of a rank") :]
+    for name, count in plan.items(k).items():
+        assert cells(memory, name) == [human(count), human(plan.items(most)[name])]
+    assert cells(text, "total") == [human(plan.total(k)), human(plan.total(most))]
+    assert cells(text, "budget") == ["100 MB", "100 MB"]
+    for name, count in plan.traffic(k).items():
+        assert cells(text, name)[0] == human(count)
+    assert human(plan.sizes.parameters**2 * 8) in text
+
+
+def test_nothing_travels_on_one_rank():
+    assert forecast().traffic(16) == {}
+    assert "travel" not in shown(forecast())
+
+
+def test_optimizers_with_a_matrix_say_what_it_takes():
+    plan = forecast(run_of(ENGD(), hidden=(30,)))
+    assert cells(shown(plan), "Gramian, damped copy and factor (3·P²)") == [
+        human(3 * plan.sizes.parameters**2 * 8)
+    ]
+    plan = forecast(run_of(SPRING()))
+    assert cells(shown(plan), "kernel, damped copy and factor (3·N²)") == [human(3 * plan.rows**2 * 8)]
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), SOAP()])
+def test_optimizers_without_a_matrix_say_so(optimizer):
+    text = shown(forecast(run_of(optimizer)))
+    assert "no Gram matrix" in text
+    assert "basis Q" not in text
+    assert cells(text, "factors of the Jacobian") == ["0 B"]
+
+
+@pytest.mark.parametrize("optimizer", [ENGD(), SPRING()])
+def test_a_matrix_that_training_would_refuse_is_a_shortage(optimizer):
+    run = run_of(optimizer, points=8000)
+    plan = forecast(run, budget=1_000_000_000)
+    assert "SNGD" in plan.shortage()
+    with pytest.raises(ValueError, match="take SNGD"):
+        train(run_of(optimizer, points=8000, memory_gb=1, max_steps=1, device="cpu"), LocalRanks(), CPU)
+    assert forecast(run, budget=10**12).shortage() == ""
+
+
+def test_a_rank_that_does_not_fit_comes_with_amounts_that_do():
+    plan = forecast(ranks=2, budget=60_000_000, wanted=100)
+    said = plan.shortage()
+    memory, ranks = re.search(r"--memory (\S+), or --ranks (\d+)", said).groups()
+    assert "k=100" in said
+    assert f"k={plan.largest:,}" in said
+    assert forecast(ranks=2, budget=parse_bytes(memory, ""), wanted=100).shortage() == ""
+    assert forecast(ranks=int(ranks), budget=60_000_000, wanted=100).shortage() == ""
+    assert forecast(ranks=2, budget=60_000_000, wanted=plan.largest).shortage() == ""
+
+
+@pytest.mark.parametrize("ranks", [1, 8])
+@pytest.mark.parametrize("optimizer", [SNGD(rank=16), Auto(), Adam(), ENGD()])
+def test_the_short_form_is_a_few_lines(ranks, optimizer):
+    plan = forecast(run_of(optimizer, hidden=(30,)), ranks=ranks)
+    lines = plan.lines()
+    assert 1 <= len(lines) <= 4
+    assert "of 2 GB a rank" in lines[0]
+    if plan.sketched:
+        assert f"k={plan.first:,}" in lines[0]
+        assert any(human(sum(plan.traffic(plan.first).values())) in line for line in lines) or ranks == 1
+
+
+# ---------------------------------------------------------------------------------------------
+# The command
+# ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_runs_nothing(capsys):
+    Path("small.py").write_text(SMALL)
+    arguments = ["--ranks", "64", "--memory", "80GB", "--device", "cuda", "--network.hidden", "100", "100"]
+    assert main(["plan", "small.py", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "64 ranks on cuda, 80 GB each" in text
+    assert "P=10,501" in text
+    assert [path.name for path in Path().iterdir() if path.name != "__pycache__"] == ["small.py"]
+
+
+def test_the_network_is_initialised_once(monkeypatch, capsys):
+    Path("small.py").write_text(SMALL)
+    built, original = [], MLP.build
+    monkeypatch.setattr(MLP, "build", lambda self, *given: built.append(1) or original(self, *given))
+    assert main(["plan", "small.py", "--rank", "500", "--memory", "3MB"]) == 0
+    assert len(built) == 1
+
+
+def test_a_rank_is_replaced_by_a_flag(capsys):
+    Path("small.py").write_text(SMALL)
+    assert main(["plan", "small.py", "--rank", "7", "--memory", "1"]) == 0
+    assert "k = 7, the first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--memory", "80XB"], "--memory=80XB must be"),
+        (["--memory", "20kB"], "memory budget of 20,000 bytes"),
+        (["--memory", "1.2MB", "--optimizer.rank", "80"], "does not fit into 1.2 MB a rank"),
+        (["--ranks", "many"], "--ranks=many must be a whole number"),
+        (["--ranks", "0"], "--ranks=0 must be a whole number"),
+        (["--rank", "1.5"], "--rank=1.5 must be a whole number"),
+    ],
+)
+def test_what_does_not_fit_or_is_no_number_is_refused(flags, said, capsys):
+    Path("small.py").write_text(SMALL)
+    assert main(["plan", "small.py", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+
+
+def test_a_device_that_is_not_here_needs_its_memory_told(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    Path("small.py").write_text(SMALL)
+    assert main(["plan", "small.py", "--device", "cuda"]) == 2
+    assert "--memory is missing" in capsys.readouterr().err
+    assert main(["plan", "small.py", "--device", "cuda", "--memory-gb", "3"]) == 0
+
+
+def test_a_run_says_its_plan_before_the_first_step_and_keeps_it(capsys):
+    Path("small.py").write_text(SMALL)
+    assert main(["train", "small.py", "--run-dir", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    kept = json.loads(Path("run/config.json").read_text())["plan"]
+    assert kept[0].startswith("memory: ")
+    assert lines.index(kept[0]) + len(kept) == next(
+        number for number, line in enumerate(lines) if line.startswith("step 1 ")
+    )
