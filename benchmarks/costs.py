@@ -101,7 +101,7 @@ def size_of(run: RunConfig) -> Size:
     network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
     objective = build_objective(run, network, LocalRanks(), torch.device("cpu"))
     rows = sum(c.points for c in run.problem.conditions)
-    return Size.of(objective.collocation, rows, 1, 1 if objective.plan.keep == "rows" else 3)
+    return Size.of(objective.collocation, rows, 1)
 
 
 def main() -> None:
