@@ -188,9 +188,7 @@ def spread(y: Tensor, heights: list[int]) -> Tensor:
     if len(heights) == 1:
         return orthonormalize(y.clone())
     shares = y.split(heights)
-    return torch.cat(
-        on_ranks(len(heights), lambda ranks: orthonormalize(shares[ranks.rank].clone(), ranks))
-    )
+    return torch.cat(on_ranks(len(heights), lambda ranks: orthonormalize(shares[ranks.rank].clone(), ranks)))
 
 
 def check_basis(q: Tensor, y: Tensor) -> None:
