@@ -50,7 +50,7 @@ def sketched_payloads(
     *,
     evaluations: float,
     number_bytes: int = _FLOAT64,
-    stable: bool = True,
+    given: int = 1,
     sharded: bool = False,
 ) -> list[Payload]:
     """What a sketched step sends; nothing on one rank.
@@ -65,26 +65,24 @@ def sketched_payloads(
         conditions: K.
         evaluations: of the residual; each is followed by a projection, from which a correction comes.
         number_bytes: of the numbers of sketch and basis: 8, or 4 in mixed precision.
-        stable: orthonormalise between the two factors of the Gramian.
+        given: columns of the basis that every rank knows: the last displacement.
         sharded: share the rows of Q out.
     """
     if ranks == 1:
         return []
-    basis = float(parameters * rank * number_bytes)
-    triangle = float(ranks * rank**2 * number_bytes)
+    basis, fresh = float(parameters * rank * number_bytes), rank - given
     found = [
         Payload("losses", "all-reduce", float(conditions * _FLOAT64), evaluations),
-        Payload("sketch", "reduce-scatter" if sharded else "all-reduce", basis),
+        Payload("sketch", "reduce-scatter" if sharded else "all-reduce", basis * fresh / rank),
         Payload("triangles", "all-gather", float(ranks * (rank + 1) ** 2 * _FLOAT64)),
         Payload("projections", "all-reduce", float(rank * _FLOAT64), evaluations),
         Payload("control", "all-reduce", float(_VOTES_BYTES)),
     ]
-    whitened = stable + sharded  # A₀ before Jᵀ; the shards of Y
-    if whitened:
-        found.append(Payload("triangles", "all-gather", triangle, whitened))
+    found.append(Payload("triangles", "all-gather", float(ranks * fresh**2 * number_bytes)))
     if sharded:
+        found.append(Payload("triangles", "all-gather", float(ranks * rank**2 * number_bytes)))
         found.append(Payload("basis", "all-gather", basis))
-        found.append(Payload("displacement", "all-gather", float(parameters * _FLOAT64), evaluations))
+        found.append(Payload("displacement", "all-gather", float(parameters * number_bytes), evaluations))
     return found
 
 

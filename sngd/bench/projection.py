@@ -145,9 +145,9 @@ class Projection:
         return sum(self.parts.values())
 
 
-# A network of 2-590-590-590-590-1; ω = Σ (in + out). Rows are made anew in each of three passes.
+# A network of 2-590-590-590-590-1; ω = Σ (in + out).
 _MILLION = Size(
-    parameters=1_048_431, rows=2**20, ranks=1, channels=4.0, components=1.0, widths=4723, layers=5, passes=3
+    parameters=1_048_431, rows=2**20, ranks=1, channels=4.0, components=1.0, widths=4723, layers=5
 )
 PROBLEMS: Mapping[str, Target] = {
     "strong": Target("a million points and parameters, k = 1024, shared out", _MILLION, 1024),

@@ -82,7 +82,7 @@ def size_of(run: RunConfig, ranks: int = 1) -> Size:
     network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
     objective = build_objective(run, network, LocalRanks(), _CPU)
     rows = sum(c.points for c in run.problem.conditions)
-    return Size.of(objective.collocation, rows, ranks, 1 if objective.plan.keep == "rows" else 3)
+    return Size.of(objective.collocation, rows, ranks)
 
 
 # ---------------------------------------------------------------------------------------------

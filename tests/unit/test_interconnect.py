@@ -84,14 +84,14 @@ def test_seconds_of_a_label_are_those_of_all_its_calls():
     assert set(found) == {"a", "b"}
 
 
-@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("sharded", [True, False])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_the_bytes_are_those_that_a_step_counts(ranks, stable):
+def test_the_bytes_are_those_that_a_step_counts(ranks, sharded):
     rank = 20
     run = RunConfig(
         heat(101, 13, 18),
         MLP((8, 8)),
-        SNGD(rank=rank, adaptive_rank=False, stable_sketch=stable),
+        SNGD(rank=rank, adaptive_rank=False, basis="sharded" if sharded else "replicated"),
         max_steps=3,
         evaluate_points=100,
         device="cpu",
@@ -104,7 +104,7 @@ def test_the_bytes_are_those_that_a_step_counts(ranks, stable):
 
     parameters = on_ranks(ranks, work)[0]
     record = hook.records[-1]
-    payloads = sketched_payloads(parameters, rank, ranks, 3, evaluations=record["evaluations"], stable=stable)
+    payloads = sketched_payloads(parameters, rank, ranks, 3, evaluations=record["evaluations"], sharded=sharded)
     said = {}
     for p in payloads:
         calls, moved = said.get(p.what, (0, 0))
