@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sngd.networks import Network
 
-__all__ = ["Factors", "Panel", "kernel_block", "make_panels", "tile_numbers"]
+__all__ = ["Factors", "Panel", "kernel_block", "kernel_points", "make_panels", "tile_numbers"]
 
 # Bytes of a tile: half of a core's second-level cache; on a GPU enough to outlast the launch of a kernel.
 _TILE_BYTES, _TILE_BYTES_ON_GPU = 1 << 20, 1 << 28
@@ -31,6 +31,8 @@ _TILE_BYTES, _TILE_BYTES_ON_GPU = 1 << 20, 1 << 28
 _COLUMNS, _MOST_GROWTH = 64, 8
 # Products of a tile run at full speed from so many points on, and forming it from so many outputs on.
 _POINTS, _OUTPUTS = 48, 3
+# Points of a block of J Jᵀ: its temporaries stay in the cache of a processor, or keep a GPU busy.
+_BLOCK, _BLOCK_ON_GPU = 256, 4096
 # Share of a tile's room, one part in so many, that each of three arrays of a Khatri–Rao product takes.
 _KHATRI_RAO_SHARE = 4
 
@@ -73,6 +75,11 @@ def tile_numbers(dtype: torch.dtype, device: torch.device, columns: int = _COLUM
 
 def _growth(columns: int) -> float:
     return min(max(1.0, columns / _COLUMNS), _MOST_GROWTH)
+
+
+def kernel_points(device: torch.device) -> int:
+    """Points of a block of J Jᵀ."""
+    return _BLOCK_ON_GPU if device.type == "cuda" else _BLOCK
 
 
 def make_panels(network: Network, numbers: int, columns: int = _COLUMNS) -> list[Panel]:
@@ -121,6 +128,21 @@ class Factors:
     def components(self) -> int:
         """Q."""
         return self.cotangents[0].shape[2]
+
+    def split(self, points: int) -> list[Factors]:
+        """Pieces of at most so many points, views."""
+        q, count = self.components, self.cotangents[0].shape[1]
+        pieces = []
+        for first in range(0, count, points):
+            where, last = slice(first, first + points), min(first + points, count)
+            pieces.append(
+                Factors(
+                    slice(self.rows.start + first * q, self.rows.start + last * q),
+                    [h[:, where] for h in self.inputs],
+                    [dd[:, where] for dd in self.cotangents],
+                )
+            )
+        return pieces
 
     def spans(self, panel: Panel, numbers: int) -> Iterator[tuple[slice, slice]]:
         """Points of each tile of a panel, and their rows counted from the chunk's first."""
@@ -182,15 +204,15 @@ class Factors:
 
 def kernel_block(a: Factors, b: Factors) -> Tensor:
     """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P."""
-    total: Tensor | None = None
+    (ma, qa), (channels, mb, qb) = a.cotangents[0].shape[1:3], b.cotangents[0].shape[:3]
+    total = a.inputs[0].new_zeros(ma, qa, channels * mb, qb)
     for ha, hb, da, db in zip(a.inputs, b.inputs, a.cotangents, b.cotangents, strict=True):
-        qa, qb = da.shape[2], db.shape[2]
+        right, right_cotangents = hb.flatten(0, 1).T, db.flatten(0, 2).T  # all c' at once
         for c in range(len(ha)):
-            for e in range(len(hb)):
-                dots = (ha[c] @ hb[e].T).repeat_interleave(qa, 0).repeat_interleave(qb, 1)
-                if c == e == 0:
-                    dots += 1.0
-                part = dots.mul_(da[c].flatten(0, 1) @ db[e].flatten(0, 1).T)
-                total = part if total is None else total.add_(part)
-    assert total is not None
-    return total
+            dots = ha[c] @ right
+            if c == 0:
+                dots[:, :mb] += 1.0
+            total.addcmul_(
+                (da[c].flatten(0, 1) @ right_cotangents).view_as(total), dots.view(ma, 1, channels * mb, 1)
+            )
+    return total.view(ma * qa, channels, mb * qb).sum(1)

@@ -229,17 +229,21 @@ class FactoredJacobian:
         return torch.cat(rows) if rows else self.theta.new_empty(self.shape, dtype=self.dtype)
 
     def _matvec(self, v: Tensor) -> Tensor:
-        weights, biases = self.collocation.network.split(v.to(self.dtype))
         result = v.new_empty(self.shape[0], dtype=self.dtype)
         for chunk in self.factors():
-            total: Tensor | float = 0.0
-            for h, dd, w, b in zip(chunk.inputs, chunk.cotangents, weights, biases, strict=True):
-                push = h @ w.T
-                push[0] += b
-                total = total + (dd * push.unsqueeze(2)).sum(dim=(0, 3))
-            assert isinstance(total, Tensor)
-            result[chunk.rows] = total.flatten()
+            result[chunk.rows] = self.times_vector(chunk, v)
         return result
+
+    def times_vector(self, chunk: Factors, v: Tensor) -> Tensor:
+        """The chunk's rows times v (P,), (m·q,), without forming them."""
+        weights, biases = self.collocation.network.split(v.to(self.dtype))
+        total: Tensor | float = 0.0
+        for h, dd, w, b in zip(chunk.inputs, chunk.cotangents, weights, biases, strict=True):
+            push = h @ w.T
+            push[0] += b
+            total = total + (dd * push.unsqueeze(2)).sum(dim=(0, 3))
+        assert isinstance(total, Tensor)
+        return total.flatten()
 
     def _rmatvec(self, w: Tensor) -> Tensor:
         result = w.new_zeros(self.shape[1], dtype=self.dtype)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from sngd.allocation import naming_out_of_memory
 from sngd.basis import Basis, make_blocks, replicate, shard
 from sngd.checks import require, whole, within
 from sngd.core import factor
+from sngd.landmarks import choose_landmarks
 from sngd.memory import BasisName
 from sngd.objective import Objective, State
 from sngd.optimizers.gauss_newton import GaussNewton, Globalization, LineSearch, Rule, TrustRegion
@@ -46,10 +47,12 @@ class SNGD:
         rank: sketch rank k to start with, and to stay with unless adaptive.
         max_rank: greatest rank; P and N bound it in any case.
         adaptive_rank: follow the spectrum up and down.
-        test_matrix: "khatri_rao" (a Khatri–Rao product per layer, whose product with J costs no pass over
-            the rows) or "gaussian" (as published).
+        subspace: "range_finder" (the sketch of the Gramian) or "landmarks" (rows of J at random points, for
+            networks so large that passes over all rows, and arrays of P × k, cost more than the rest).
+        test_matrix: range finder only: "khatri_rao" (a Khatri–Rao product per layer, whose product with J
+            costs no pass over the rows) or "gaussian" (as published).
         recycle: let Q hold the gradient and the displacement of the last step, whatever Ω.
-        basis: Q "replicated" on every rank or "sharded" over them; "auto" decides by size.
+        basis: range finder only: Q "replicated" on every rank or "sharded" over them; "auto" decides by size.
         globalization: "trust_region" (damping judged after chord corrections) or "line_search" (the
             published pseudo-inverse with step lengths 2^{-j}).
         corrections: most chord corrections per candidate.
@@ -65,6 +68,7 @@ class SNGD:
     rank: int = 64
     max_rank: int | None = None
     adaptive_rank: bool = True
+    subspace: Literal["range_finder", "landmarks"] = "range_finder"
     test_matrix: TestMatrixName = "khatri_rao"
     recycle: bool = True
     basis: BasisName = "auto"
@@ -84,6 +88,11 @@ class SNGD:
                 "a whole number, at least rank",
             ),
             ("adaptive_rank", isinstance(self.adaptive_rank, bool), "True or False"),
+            (
+                "subspace",
+                self.subspace in ("range_finder", "landmarks"),
+                '"range_finder" or "landmarks"',
+            ),
             (
                 "test_matrix",
                 self.test_matrix in ("khatri_rao", "gaussian"),
@@ -132,12 +141,14 @@ class SketchedModel:
         basis: Q.
         product: A = J Q.
         state: where it was made.
+        rounding: of A in units of σ_1; that of its precision when absent.
     """
 
     note = ""
 
-    def __init__(self, basis: Basis, product: Product, state: State) -> None:
+    def __init__(self, basis: Basis, product: Product, state: State, rounding: float | None = None) -> None:
         self.basis, self.product = basis, product
+        self.rounding = torch.finfo(product.dtype).eps if rounding is None else rounding
         self.residual, self.loss = state.residual, state.loss
         self.core = factor(product.triangle(state.residual))
 
@@ -149,7 +160,7 @@ class SketchedModel:
     @property
     def least_damping(self) -> float:
         """(rounding × σ_1)²: A is not known to more."""
-        return self.largest * torch.finfo(self.product.dtype).eps ** 2
+        return self.largest * self.rounding**2
 
     def solve(self, damping: float) -> Tensor:
         """The damped solution z(λ), (k,)."""
@@ -194,7 +205,7 @@ class SketchedForm:
         self._last: Tensor | None = None  # displacement of the last step that moved
 
     def linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
-        """Range finder, then A = J Q and its factorisation.
+        """Range finder or landmarks, then A = J Q and its factorisation.
 
         Raises:
             OutOfMemoryError: the sketch does not fit.
@@ -216,6 +227,10 @@ class SketchedForm:
         jacobian = objective.jacobian(theta, self.dtype, self.rank)
         network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)
         rows, directions = self._recycled(state)
+        if self.config.subspace == "landmarks":
+            vectors = [ranks.sum(jacobian.rmatmul(r), "gradient") for r in rows.T] + list(directions.T)
+            chosen, rounding = choose_landmarks(jacobian, vectors, self.rank, self.seed, number, ranks)
+            return SketchedModel(chosen, make_product(jacobian, chosen, ranks, True), state, rounding)
         fresh = self.rank - rows.shape[1] - directions.shape[1]
         test = draw_test_matrix(self.config.test_matrix, network, fresh, self.seed, number, like)
         whitened = Whitened(jacobian, rows, test, ranks, how.stored)

@@ -104,7 +104,9 @@ def test_the_bytes_are_those_that_a_step_counts(ranks, sharded):
 
     parameters = on_ranks(ranks, work)[0]
     record = hook.records[-1]
-    payloads = sketched_payloads(parameters, rank, ranks, 3, evaluations=record["evaluations"], sharded=sharded)
+    payloads = sketched_payloads(
+        parameters, rank, ranks, 3, evaluations=record["evaluations"], sharded=sharded
+    )
     said = {}
     for p in payloads:
         calls, moved = said.get(p.what, (0, 0))
