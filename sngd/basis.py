@@ -183,10 +183,13 @@ def replicate(
     y[:, k:] = given
     under_way: list[tuple[Block, Pending]] = []
     for block in blocks:
-        part = y.new_zeros(block.width, k)
+        # what travels must be contiguous; alone, the product goes to its place at once
+        part = y[block.columns, :k] if ranks.size == 1 else y.new_empty(block.width, k)
+        part.zero_()
         for chunk in jacobian.factors():
             jacobian.add_transposed_times(chunk, whitened.rows(chunk), part, block.panels)
-        under_way.append((block, ranks.start_sum(part, "sketch")))
+        if ranks.size > 1:
+            under_way.append((block, ranks.start_sum(part, "sketch")))
     for block, pending in under_way:
         y[block.columns, :k] = pending.wait()
     return ReplicatedBasis(orthonormalize(y), ranks)

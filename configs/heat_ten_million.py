@@ -1,0 +1,13 @@
+"""Heat equation with a network of 10,004,651 parameters: a few steps, to show that they fit."""
+
+from sngd import MLP, SNGD, RunConfig
+from sngd.problems import heat
+
+run = RunConfig(
+    problem=heat(interior=512, initial=43, walls=85),
+    network=MLP(hidden=(1825, 1825, 1825, 1825)),
+    optimizer=SNGD(rank=32, max_rank=64),
+    precision="mixed",
+    max_steps=5,
+    evaluate_points=2000,
+)

@@ -1,0 +1,17 @@
+"""Poisson's equation on a million collocation points, 5,081 parameters.
+
+With little memory (`--memory-gb 0.3`) nothing of the size of points × rank is kept: products with A = J Q are
+recomputed.
+"""
+
+from sngd import MLP, SNGD, RunConfig
+from sngd.problems import poisson2d
+
+run = RunConfig(
+    problem=poisson2d(interior=960_000, boundary=40_000),
+    network=MLP(hidden=(40, 40, 40, 40)),
+    optimizer=SNGD(rank=64, max_rank=256),
+    precision="mixed",
+    max_steps=20,
+    max_seconds=600,
+)
