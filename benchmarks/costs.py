@@ -18,12 +18,13 @@ from scipy.optimize import nnls
 
 from benchmarks.results import write
 from sngd import ENGD, ENGDW, MLP, SNGD, RunConfig
+from sngd.bench.scaling import size_of
 from sngd.collectives import LocalRanks
 from sngd.costs import KINDS, Size, Work, exact_work, kernel_work, predict_seconds, sketched_work
 from sngd.problem import Problem
 from sngd.problems import burgers, poisson2d
 from sngd.tracking import Values, Writer
-from sngd.train import build_objective, train
+from sngd.train import train
 
 ROWS = (500, 1500, 5000, 20000)
 WIDTHS = (14, 26, 48, 98)
@@ -94,14 +95,6 @@ def measure(problem: Problem, network: MLP) -> list[dict[str, Any]]:
         entry["evaluations"] = float(statistics.median(r["evaluations"] for r in hook.records[1:]))
         result.append(entry)
     return result
-
-
-def size_of(run: RunConfig) -> Size:
-    """What the cost model sees of a run."""
-    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
-    objective = build_objective(run, network, LocalRanks(), torch.device("cpu"))
-    rows = sum(c.points for c in run.problem.conditions)
-    return Size.of(objective.collocation, rows, 1, 1 if objective.plan.keep == "rows" else 3)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The orthonormal basis Q of the sketch: whole on every rank, or its rows spread over them.
 
-    Y = Σ_r J_rᵀ W_r,   Q = orth(Y),   A = J Q,   δ = Q z
+    Y = [Σ_r J_rᵀ W_r, D],   Q = orth(Y),   A = J Q,   δ = Q z
 
 Both forms walk through the parameters in blocks, so that the collective of one block runs while the next is
 computed. Sharded, a rank holds P·k/R numbers and two blocks: Y is reduce-scattered over parameter rows, its
@@ -9,7 +9,8 @@ orthonormalisation shares out the work (TSQR), and Q is gathered block by block 
 Letters
     P        parameters; #n rows of J on this rank; k sketch rank; R ranks
     Y, Q     (P, k); sharded (#P, k): of every block of s·R parameters (padded), s on each rank
-    W, A     (#n, k)
+    D        (P, d) directions that the basis is to hold in any case
+    W, A     (#n, k − d), (#n, k)
 """
 
 from __future__ import annotations
@@ -163,52 +164,60 @@ class ShardedBasis:
 
 
 def replicate(
-    jacobian: FactoredJacobian, whitened: Whitened, blocks: Sequence[Block], ranks: Ranks
+    jacobian: FactoredJacobian, whitened: Whitened, given: Tensor, blocks: Sequence[Block], ranks: Ranks
 ) -> ReplicatedBasis:
-    """Q = orth(Σ_r J_rᵀ W_r), whole on every rank: P·k numbers are summed, each rank factors all of them.
+    """Q = orth([Σ_r J_rᵀ W_r, D]), whole on every rank: P·k numbers are summed, each rank factors them.
 
     Args:
         jacobian: this rank's rows of J.
         whitened: this rank's rows of W.
+        given: D (P, d), the same on every rank.
         blocks: of parameters; the sum of one runs while the next is computed.
         ranks: who holds the other rows of J.
 
     Raises:
         ValueError: the sketch is not finite.
     """
-    y = jacobian.theta.new_zeros(jacobian.shape[1], whitened.test.rank, dtype=jacobian.dtype)
-    under_way: list[Pending] = []
+    k = whitened.rank
+    y = jacobian.theta.new_empty(jacobian.shape[1], k + given.shape[1], dtype=jacobian.dtype)
+    y[:, k:] = given
+    under_way: list[tuple[Block, Pending]] = []
     for block in blocks:
-        part = y[block.columns]
+        part = y.new_zeros(block.width, k)
         for chunk in jacobian.factors():
             jacobian.add_transposed_times(chunk, whitened.rows(chunk), part, block.panels)
-        under_way.append(ranks.start_sum(part, "sketch"))
-    for pending in under_way:
-        pending.wait()
+        under_way.append((block, ranks.start_sum(part, "sketch")))
+    for block, pending in under_way:
+        y[block.columns, :k] = pending.wait()
     return ReplicatedBasis(orthonormalize(y), ranks)
 
 
 def shard(
-    jacobian: FactoredJacobian, whitened: Whitened, blocks: Sequence[Block], ranks: Ranks
+    jacobian: FactoredJacobian, whitened: Whitened, given: Tensor, blocks: Sequence[Block], ranks: Ranks
 ) -> ShardedBasis:
-    """Q = orth(Σ_r J_rᵀ W_r), its rows spread over ranks: P·k numbers are reduce-scattered.
+    """Q = orth([Σ_r J_rᵀ W_r, D]), its rows spread over ranks: P·k numbers are reduce-scattered.
 
     Args:
         jacobian: this rank's rows of J.
         whitened: this rank's rows of W.
+        given: D (P, d), the same on every rank.
         blocks: of parameters; two are held at a time.
         ranks: who holds the other rows of J.
 
     Raises:
         ValueError: the sketch is not finite.
     """
-    k = whitened.test.rank
-    y = jacobian.theta.new_empty(blocks[-1].start + blocks[-1].share, k, dtype=jacobian.dtype)
+    k, rows = whitened.rank, blocks[-1].start + blocks[-1].share
+    y = jacobian.theta.new_empty(rows, k + given.shape[1], dtype=jacobian.dtype)
     under_way: deque[tuple[Block, Pending]] = deque()
 
     def receive() -> None:
         block, pending = under_way.popleft()
-        y[block.start : block.start + block.share] = pending.wait()
+        mine = y[block.start : block.start + block.share]
+        mine[:, :k] = pending.wait()
+        own = given[block.columns][ranks.rank * block.share : (ranks.rank + 1) * block.share]
+        mine[: len(own), k:] = own
+        mine[len(own) :, k:] = 0.0
 
     for block in blocks:
         part = y.new_zeros(block.share * ranks.size, k)

@@ -143,10 +143,11 @@ def orthonormalize(y: Tensor, ranks: Ranks | None = None) -> Tensor:
         ranks: who holds the other rows, None for nobody; gathers R triangles of k×k.
 
     Returns:
-        Q (#P, k), in y's memory where that is possible.
+        Q (#P, k), in y's memory. Where some rank has fewer rows than columns, directions that Y's dependent
+        columns leave open may come out shorter than 1, or 0.
 
     Raises:
-        ValueError: Y is not finite, or has fewer rows than columns.
+        ValueError: Y is not finite.
     """
     k, group = y.shape[1], _group_rows(y)
     triangles = []

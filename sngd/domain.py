@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Axis", "Box", "Region", "Sampling"]
+__all__ = ["Axis", "Box", "Region", "Sampling", "share"]
 
 Sampling = Literal["kronecker", "uniform"]
 
@@ -184,6 +184,11 @@ def _mix(x: int) -> int:
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
     return x ^ (x >> 31)
+
+
+def share(points: int, rank: int, ranks: int) -> tuple[int, int]:
+    """First global index of a condition's points that a rank owns, and one past the last."""
+    return points * rank // ranks, points * (rank + 1) // ranks
 
 
 def fold(key: tuple[int, ...]) -> int:

@@ -22,12 +22,19 @@ from torch import Tensor
 
 from sngd.networks import Network
 
-__all__ = ["Factors", "Panel", "kernel_block", "make_panels", "tile_numbers"]
+__all__ = ["Factors", "Panel", "kernel_block", "kernel_points", "make_panels", "tile_numbers"]
 
 # Bytes of a tile: half of a core's second-level cache; on a GPU enough to outlast the launch of a kernel.
 _TILE_BYTES, _TILE_BYTES_ON_GPU = 1 << 20, 1 << 28
+# That is for so many columns of a product. With more of them it is the result, panel × columns, that leaves
+# the cache: tiles of more points touch it less often, up to so many times as many.
+_COLUMNS, _MOST_GROWTH = 64, 8
 # Products of a tile run at full speed from so many points on, and forming it from so many outputs on.
 _POINTS, _OUTPUTS = 48, 3
+# Points of a block of J Jᵀ: its temporaries stay in the cache of a processor, or keep a GPU busy.
+_BLOCK, _BLOCK_ON_GPU = 256, 4096
+# Share of a tile's room, one part in so many, that each of three arrays of a Khatri–Rao product takes.
+_KHATRI_RAO_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -52,28 +59,44 @@ class Panel:
         return self.columns.stop - self.columns.start
 
 
-def tile_numbers(dtype: torch.dtype, device: torch.device) -> int:
-    """Entries of a tile."""
+def tile_numbers(dtype: torch.dtype, device: torch.device, columns: int = _COLUMNS) -> int:
+    """Entries of a tile.
+
+    Args:
+        dtype: of the rows.
+        device: whose caches or launches they suit.
+        columns: k of the products.
+    """
     size = torch.finfo(dtype).bits // 8
     if device.type == "cuda":
         return _TILE_BYTES_ON_GPU // size
-    return _TILE_BYTES * torch.get_num_threads() // size
+    return int(_TILE_BYTES * _growth(columns)) * torch.get_num_threads() // size
 
 
-def make_panels(network: Network, numbers: int) -> list[Panel]:
+def _growth(columns: int) -> float:
+    return min(max(1.0, columns / _COLUMNS), _MOST_GROWTH)
+
+
+def kernel_points(device: torch.device) -> int:
+    """Points of a block of J Jᵀ."""
+    return _BLOCK_ON_GPU if device.type == "cuda" else _BLOCK
+
+
+def make_panels(network: Network, numbers: int, columns: int = _COLUMNS) -> list[Panel]:
     """All columns of J in order, as panels of layers.
 
     Args:
         network: its layers.
         numbers: entries of a tile.
+        columns: k of the products.
     """
-    panels = []
-    for layer, ((out, width), columns) in enumerate(zip(network.shapes, network.weight_slices, strict=True)):
-        pieces = math.ceil(out / max(_OUTPUTS, numbers // (_POINTS * width)))
+    panels, height = [], int(_POINTS * _growth(columns))
+    for layer, ((out, width), where) in enumerate(zip(network.shapes, network.weight_slices, strict=True)):
+        pieces = math.ceil(out / max(_OUTPUTS, numbers // (height * width)))
         for piece in range(pieces):
             first, last = out * piece // pieces, out * (piece + 1) // pieces
-            where = slice(columns.start + first * width, columns.start + last * width)
-            panels.append(Panel(where, layer, slice(first, last)))
+            part = slice(where.start + first * width, where.start + last * width)
+            panels.append(Panel(part, layer, slice(first, last)))
     start = network.bias_slice.start
     for layer, (out, _) in enumerate(network.shapes):
         panels.append(Panel(slice(start, start + out), layer, slice(0, out), bias=True))
@@ -106,6 +129,21 @@ class Factors:
         """Q."""
         return self.cotangents[0].shape[2]
 
+    def split(self, points: int) -> list[Factors]:
+        """Pieces of at most so many points, views."""
+        q, count = self.components, self.cotangents[0].shape[1]
+        pieces = []
+        for first in range(0, count, points):
+            where, last = slice(first, first + points), min(first + points, count)
+            pieces.append(
+                Factors(
+                    slice(self.rows.start + first * q, self.rows.start + last * q),
+                    [h[:, where] for h in self.inputs],
+                    [dd[:, where] for dd in self.cotangents],
+                )
+            )
+        return pieces
+
     def spans(self, panel: Panel, numbers: int) -> Iterator[tuple[slice, slice]]:
         """Points of each tile of a panel, and their rows counted from the chunk's first."""
         q, points = self.components, self.cotangents[0].shape[1]
@@ -127,7 +165,9 @@ class Factors:
         torch.bmm(left, h.permute(1, 0, 2), out=rows)
         return rows.view(m * q, panel.width)
 
-    def khatri_rao_product(self, outer: list[Tensor], inner: list[Tensor], bias: Tensor) -> Tensor:
+    def khatri_rao_product(
+        self, outer: list[Tensor], inner: list[Tensor], bias: Tensor, numbers: int
+    ) -> Tensor:
         """Rows times a matrix whose column j has layer blocks a_j ⊗ b_j and biases β_j a_j, (n·q, k).
 
             Σ_l Σ_c (D_c a_j) (H_c b_j + [c=0] β_j)
@@ -138,14 +178,19 @@ class Factors:
             outer: per layer a (out, k).
             inner: per layer b (in, k).
             bias: β (layers, k).
+            numbers: entries of a tile; points are taken in pieces, whose products stay in the cache.
         """
-        total = bias.new_zeros(*self.cotangents[0].shape[1:3], bias.shape[1])
-        for h, dd, a, b, beta in zip(self.inputs, self.cotangents, outer, inner, bias, strict=True):
-            for c in range(len(h)):  # all channels at once would take C times the memory
-                push = h[c] @ b
-                if c == 0:
-                    push += beta
-                total.addcmul_(dd[c] @ a, push.unsqueeze(1))
+        points, q, k = *self.cotangents[0].shape[1:3], bias.shape[1]
+        total = bias.new_zeros(points, q, k)
+        most = max(1, numbers // (_KHATRI_RAO_SHARE * q * k))
+        for first in range(0, points, most):
+            where = slice(first, first + most)
+            for h, dd, a, b, beta in zip(self.inputs, self.cotangents, outer, inner, bias, strict=True):
+                for channel in range(len(h)):
+                    push = h[channel, where] @ b
+                    if channel == 0:
+                        push += beta
+                    total[where].addcmul_(dd[channel, where] @ a, push.unsqueeze(1))
         return total.flatten(0, 1)
 
     def dense(self) -> Tensor:
@@ -159,15 +204,15 @@ class Factors:
 
 def kernel_block(a: Factors, b: Factors) -> Tensor:
     """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P."""
-    total: Tensor | None = None
+    (ma, qa), (channels, mb, qb) = a.cotangents[0].shape[1:3], b.cotangents[0].shape[:3]
+    total = a.inputs[0].new_zeros(ma, qa, channels * mb, qb)
     for ha, hb, da, db in zip(a.inputs, b.inputs, a.cotangents, b.cotangents, strict=True):
-        qa, qb = da.shape[2], db.shape[2]
+        right, right_cotangents = hb.flatten(0, 1).T, db.flatten(0, 2).T  # all c' at once
         for c in range(len(ha)):
-            for e in range(len(hb)):
-                dots = (ha[c] @ hb[e].T).repeat_interleave(qa, 0).repeat_interleave(qb, 1)
-                if c == e == 0:
-                    dots += 1.0
-                part = dots.mul_(da[c].flatten(0, 1) @ db[e].flatten(0, 1).T)
-                total = part if total is None else total.add_(part)
-    assert total is not None
-    return total
+            dots = ha[c] @ right
+            if c == 0:
+                dots[:, :mb] += 1.0
+            total.addcmul_(
+                (da[c].flatten(0, 1) @ right_cotangents).view_as(total), dots.view(ma, 1, channels * mb, 1)
+            )
+    return total.view(ma * qa, channels, mb * qb).sum(1)

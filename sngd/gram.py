@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sngd.factors import Factors, kernel_block
+from sngd.factors import Factors, kernel_block, kernel_points
 from sngd.jacobian import FactoredJacobian
 from sngd.residual import Batch
 
@@ -33,8 +33,6 @@ __all__ = ["DampedMatrix", "Layout", "form_gramian", "form_kernel"]
 _PANEL = 512
 # Entries of J that a product for G takes at once.
 _ROWS = 1 << 24
-# Points of a block of K: its temporaries stay in the cache of a processor, or keep a GPU busy.
-_BLOCK, _BLOCK_ON_GPU = 256, 4096
 # Operations of a matrix product that one pointwise pass over a block takes the time of.
 POINTWISE = 64
 _POWER_ITERATIONS = 20
@@ -155,10 +153,7 @@ def _partners(ranks: Ranks) -> list[int]:
 def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[list[Factors]]:
     """The factors of every rank's rows, in blocks of points; rows are numbered as in the whole matrix."""
     everyone: list[list[Factors]] = [[] for _ in range(ranks.size)]
-    starts, block = (
-        [s.start for s in layout.slices],
-        _BLOCK if jacobian.theta.device.type == "cpu" else _BLOCK_ON_GPU,
-    )
+    starts, block = [s.start for s in layout.slices], kernel_points(jacobian.theta.device)
     tiles, network = list(jacobian.factors()), jacobian.collocation.network
     for number, batch in enumerate(jacobian.collocation.batches):
         c, q = len(batch.rules.channels), batch.components
@@ -175,12 +170,10 @@ def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[
             factors = [
                 x.view(len(part), *shape).movedim(0, 1) for x, shape in zip(pieces, shapes, strict=True)
             ]
-            for a in range(0, len(part), block):
-                cut = [x[:, a : a + block] for x in factors]
-                first = starts[rank] + a * q
-                rows = slice(first, first + cut[0].shape[1] * q)
-                everyone[rank].append(Factors(rows, cut[: len(cut) // 2], cut[len(cut) // 2 :]))
-            starts[rank] += len(part) * q
+            rows = slice(starts[rank], starts[rank] + len(part) * q)
+            whole = Factors(rows, factors[: len(network.shapes)], factors[len(network.shapes) :])
+            everyone[rank] += whole.split(block)
+            starts[rank] = rows.stop
     return everyone
 
 

@@ -35,6 +35,7 @@ class FactoredJacobian:
         dtype: of the factors and of products; θ's when absent.
         keep: "factors" keeps the factors of all points, "nothing" recomputes them in every pass; what is
             kept is given up where memory fails.
+        columns: k of most products, which tiles are made for.
     """
 
     def __init__(
@@ -44,12 +45,13 @@ class FactoredJacobian:
         scale: Tensor,
         dtype: torch.dtype | None = None,
         keep: Keep = "factors",
+        columns: int = 64,
     ) -> None:
         self.collocation, self.theta, self.scale = collocation, theta, scale
         self.dtype = theta.dtype if dtype is None else dtype
         self.keep: Keep = "nothing" if collocation.crowded else keep
-        self._numbers = tile_numbers(self.dtype, theta.device)
-        self.panels = make_panels(collocation.network, self._numbers)
+        self.tile = tile_numbers(self.dtype, theta.device, columns)
+        self.panels = make_panels(collocation.network, self.tile, columns)
         self._buffer: Tensor | None = None
         self._kept: list[Factors] | None = None
 
@@ -149,11 +151,11 @@ class FactoredJacobian:
         columns = panels[-1].columns.stop - panels[0].columns.start
         if columns >= chunk.rows.stop - chunk.rows.start:
             for panel in panels:
-                for points, rows in chunk.spans(panel, self._numbers):
+                for points, rows in chunk.spans(panel, self.tile):
                     yield panel, points, rows
             return
         widest = max(panels, key=lambda panel: 0 if panel.bias else panel.width)
-        for points, rows in chunk.spans(widest, self._numbers):
+        for points, rows in chunk.spans(widest, self.tile):
             for panel in panels:
                 yield panel, points, rows
 
@@ -162,7 +164,7 @@ class FactoredJacobian:
         if self._buffer is None:
             widest = max(panel.width for panel in self.panels)
             q = max((batch.components for batch in self.collocation.batches), default=1)
-            self._buffer = self.theta.new_empty(max(self._numbers, widest * q), dtype=self.dtype)
+            self._buffer = self.theta.new_empty(max(self.tile, widest * q), dtype=self.dtype)
         return self._buffer
 
     # -----------------------------------------------------------------------------------------
@@ -227,17 +229,21 @@ class FactoredJacobian:
         return torch.cat(rows) if rows else self.theta.new_empty(self.shape, dtype=self.dtype)
 
     def _matvec(self, v: Tensor) -> Tensor:
-        weights, biases = self.collocation.network.split(v.to(self.dtype))
         result = v.new_empty(self.shape[0], dtype=self.dtype)
         for chunk in self.factors():
-            total: Tensor | float = 0.0
-            for h, dd, w, b in zip(chunk.inputs, chunk.cotangents, weights, biases, strict=True):
-                push = h @ w.T
-                push[0] += b
-                total = total + (dd * push.unsqueeze(2)).sum(dim=(0, 3))
-            assert isinstance(total, Tensor)
-            result[chunk.rows] = total.flatten()
+            result[chunk.rows] = self.times_vector(chunk, v)
         return result
+
+    def times_vector(self, chunk: Factors, v: Tensor) -> Tensor:
+        """The chunk's rows times v (P,), (m·q,), without forming them."""
+        weights, biases = self.collocation.network.split(v.to(self.dtype))
+        total: Tensor | float = 0.0
+        for h, dd, w, b in zip(chunk.inputs, chunk.cotangents, weights, biases, strict=True):
+            push = h @ w.T
+            push[0] += b
+            total = total + (dd * push.unsqueeze(2)).sum(dim=(0, 3))
+        assert isinstance(total, Tensor)
+        return total.flatten()
 
     def _rmatvec(self, w: Tensor) -> Tensor:
         result = w.new_zeros(self.shape[1], dtype=self.dtype)

@@ -110,9 +110,17 @@ class Objective:
         loss = float(losses.sum())
         return State(theta, raw, residual, losses, loss if math.isfinite(loss) else math.inf)
 
-    def jacobian(self, theta: Tensor, dtype: torch.dtype | None = None) -> FactoredJacobian:
-        """J of the weighted residual at θ, with factors and products in a dtype, θ's when absent."""
-        return FactoredJacobian(self.collocation, theta, self._scale, dtype, self.plan.keep)
+    def jacobian(
+        self, theta: Tensor, dtype: torch.dtype | None = None, columns: int = 64
+    ) -> FactoredJacobian:
+        """J of the weighted residual at θ.
+
+        Args:
+            theta: (P,).
+            dtype: of factors and products, θ's when absent.
+            columns: k of most products.
+        """
+        return FactoredJacobian(self.collocation, theta, self._scale, dtype, self.plan.keep, columns)
 
     def gradient(self, theta: Tensor) -> tuple[State, Tensor]:
         """State at θ and ∇L = 2 Jᵀ s r (P,), from one forward and one reverse pass.

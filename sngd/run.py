@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -208,21 +209,38 @@ def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[
     return pictures
 
 
-def start_local_ranks(count: int, arguments: list[str], module: str = "sngd.cli") -> int:
+def start_local_ranks(
+    count: int,
+    arguments: list[str],
+    module: str = "sngd.cli",
+    *,
+    prefixes: Sequence[Sequence[str]] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Start ranks 0 … count−1 of this program on this machine and wait for them.
 
-    The parent hosts the rendezvous on a free port of the loopback address. When one rank fails, the others
-    are ended.
+    The parent hosts the rendezvous on a free port of the loopback address, unless variables name another.
+    When one rank fails, the others are ended.
 
     Args:
         count: ranks.
         arguments: of the program, for `sngd` without --ranks.
         module: the program, as of `python -m`.
+        prefixes: for each rank what to put before its command, e.g. to run it in a network namespace.
+        variables: of the ranks' environment; where MASTER_ADDR is among them, rank 0 hosts the rendezvous.
 
     Returns:
         0, or the exit code of the first rank that failed.
     """
-    store = host_rendezvous(count)
+    if "MASTER_ADDR" in variables:
+        rendezvous = {}
+    else:
+        store = host_rendezvous(count)  # to be kept alive while the ranks run
+        rendezvous = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
     children = []
     for rank in range(count):
@@ -231,12 +249,12 @@ def start_local_ranks(count: int, arguments: list[str], module: str = "sngd.cli"
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(count),
             "LOCAL_WORLD_SIZE": str(count),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(store.port),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
             "OMP_NUM_THREADS": threads,
+            **rendezvous,
+            **variables,
         }
-        children.append(subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment))
+        command = [*(prefixes[rank] if prefixes else ()), sys.executable, "-m", module, *arguments]
+        children.append(subprocess.Popen(command, env=environment))
     try:
         return _wait(children)
     except KeyboardInterrupt:  # the terminal has sent it to the ranks too: they finish their step

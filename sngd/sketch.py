@@ -2,15 +2,19 @@
 
 Randomised range finder (Halko, Martinsson, Tropp 2011) on the Gramian G = JᵀJ, which is never formed:
 
-    A₀ = J Ω = Q₀ T₀ (TSQR),   W = A₀ T₀⁻¹,   Y = Jᵀ W summed over ranks,   Q = orth(Y)
+    A₀ = [r, J Ω] = Q₀ T₀ (TSQR),   W = A₀ T₀⁻¹,   Y = [Jᵀ W summed over ranks, δ],   Q = orth(Y)
 
 The plain product Y = Jᵀ J Ω would lose every direction with σ_j² below the rounding of σ_1², that is σ_j <
-10⁻⁸ σ_1 in float64. Orthonormalised in between (their algorithm 4.4) it reaches σ_j ≈ 10⁻¹⁶ σ_1.
+10⁻⁸ σ_1 in float64. Orthonormalised in between (their algorithm 4.4) it reaches 10⁻¹⁶ σ_1.
+
+Two directions are not left to chance: the gradient Jᵀr, for which r joins the columns of A₀, and the
+displacement δ of the last step. Where memory bounds k they make up for many random ones.
 
 Letters
     P        parameters; #n rows on this rank; k sketch rank
     Ω        (P, k) test matrix, equal on every rank without communication
-    A₀, W    (#n, k) its image under J, whitened
+    A₀, W    (#n, k) its image under J with r, whitened
+    δ        (P,) displacement of the last step
     Y, Q     (P, k) sample of the Gramian's range, orthonormal basis
 """
 
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TestMatrix", "TestMatrixName", "Whitened", "draw_test_matrix"]
 
-# Diagonal entries of a triangle below this many roundings of the largest hold no information.
+# Diagonal entries of a triangle below this many roundings of their column hold no information.
 _ROUNDING = 32
 # Rows that are solved for at once: W is as large as A, a second copy of it would be one too many.
 _ROWS = 1 << 14
@@ -99,7 +103,7 @@ class KhatriRao:
 
     def product(self, jacobian: FactoredJacobian, chunk: Factors) -> Tensor:
         """Rows of J Ω, (m·q, k)."""
-        return chunk.khatri_rao_product(self.outer, self.inner, self.bias)
+        return chunk.khatri_rao_product(self.outer, self.inner, self.bias, jacobian.tile)
 
     def dense(self) -> Tensor:
         """Ω (P, k), for tests."""
@@ -144,22 +148,26 @@ def _columns(length: int, rank: int, seed: int, step: int, like: Tensor) -> Tens
 
 
 class Whitened:
-    """W = J Ω T₀⁻¹ (#n, k), whose columns are orthonormal over all ranks up to rounding.
+    """W = [X, J Ω] T₀⁻¹ (#n, k), whose columns are orthonormal over all ranks up to rounding.
 
     Args:
         jacobian: this rank's rows of J.
-        test: Ω.
+        given: X (#n, e), columns that W is to span beside those of J Ω.
+        test: Ω (P, k − e).
         ranks: gathers a k×k triangle of each.
         stored: keep W; otherwise it is made anew from Ω and T₀, chunk by chunk.
     """
 
-    def __init__(self, jacobian: FactoredJacobian, test: TestMatrix, ranks: Ranks, stored: bool) -> None:
-        self.jacobian, self.test = jacobian, test
+    def __init__(
+        self, jacobian: FactoredJacobian, given: Tensor, test: TestMatrix, ranks: Ranks, stored: bool
+    ) -> None:
+        self.jacobian, self.test, self.given = jacobian, test, given.to(jacobian.dtype)
+        self.rank = given.shape[1] + test.rank
         like = jacobian.theta.new_empty(0, dtype=jacobian.dtype)
-        self._rows = like.new_empty(jacobian.shape[0], test.rank) if stored else None
-        triangle = Triangle(test.rank, like)
+        self._rows = like.new_empty(jacobian.shape[0], self.rank) if stored else None
+        triangle = Triangle(self.rank, like)
         for chunk in jacobian.factors():
-            product = test.product(jacobian, chunk)
+            product = self._product(chunk)
             triangle.add(product)
             if self._rows is not None:
                 self._rows[chunk.rows] = product
@@ -172,7 +180,10 @@ class Whitened:
         """Rows of W for a chunk of points, (m·q, k)."""
         if self._rows is not None:
             return self._rows[chunk.rows]
-        return self._solve(self.test.product(self.jacobian, chunk))
+        return self._solve(self._product(chunk))
+
+    def _product(self, chunk: Factors) -> Tensor:
+        return torch.cat([self.given[chunk.rows], self.test.product(self.jacobian, chunk)], dim=1)
 
     def _solve(self, product: Tensor) -> Tensor:
         return torch.linalg.solve_triangular(self._triangle, product, upper=True, left=False)
@@ -182,10 +193,11 @@ def _floored(triangle: Tensor) -> Tensor:
     """The triangle with its diagonal lifted to rounding level, so that it can be solved with.
 
     Columns beyond the numerical rank come out of the solve as noise of moderate size, which is what a
-    range finder wants there.
+    range finder wants there. Rounding is that of each column: their sizes may differ by decades.
     """
     diagonal = triangle.diagonal()
     info = torch.finfo(triangle.dtype)
-    floor = (_ROUNDING * info.eps * diagonal.abs().max()).clamp_min(info.tiny)
+    sizes = torch.linalg.vector_norm(triangle, dim=0)
+    floor = (_ROUNDING * info.eps * sizes).clamp_min(info.tiny)
     lifted = torch.where(diagonal.abs() < floor, floor, diagonal)
     return triangle + torch.diag(lifted - diagonal)

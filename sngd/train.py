@@ -22,6 +22,7 @@ from torch import Tensor
 from sngd import checkpoint
 from sngd.allocation import naming_out_of_memory
 from sngd.config import RunConfig
+from sngd.domain import share
 from sngd.evaluate import Evaluation
 from sngd.memory import Plan, Sizes, available_bytes, make_plan
 from sngd.networks import Network
@@ -78,7 +79,7 @@ def draw_points(
     epoch = (step - 1) // run.resample_every if run.resample_every else 0
     points = []
     for number, condition in enumerate(run.problem.conditions):
-        start, stop = (condition.points * (ranks.rank + end) // ranks.size for end in (0, 1))
+        start, stop = share(condition.points, ranks.rank, ranks.size)
         drawn = condition.region.sample(start, stop, (run.seed, epoch, number), condition.sampling, device)
         points.append(drawn.to(dtype))
     return points

@@ -15,9 +15,13 @@ import rich.console
 from sngd.bench import suites
 from sngd.bench.definition import START_SECONDS, Job, Suite, jobs_of
 from sngd.bench.figures import draw_suite
+from sngd.bench.links import possible, probe_links
 from sngd.bench.machine import commit, device_slug, machine
+from sngd.bench.projection import project_all
 from sngd.bench.report import write_report
 from sngd.bench.runner import run_job
+from sngd.bench.scaling import model_of
+from sngd.bench.scaling_report import points_table, projection_table
 from sngd.bench.store import Store, record_of
 from sngd.bench.table import by_task, console_table, seconds
 from sngd.checks import within
@@ -112,6 +116,9 @@ def _run_suite(options: argparse.Namespace, suite: Suite, console: rich.console.
             scale=options.seconds_scale,
         )
     )
+    jobs, why = possible(jobs)
+    if why:
+        console.print(f"left out are runs over limited links: {why}", markup=False, soft_wrap=True)
     folder = _folder(options.folder)
     store = Store(folder / "results" / device_slug(device) / f"{options.suite}.json", options.suite, suite)
     again = [job for job in jobs if options.fresh or (options.retry and _failed(store, job))]
@@ -123,6 +130,8 @@ def _run_suite(options: argparse.Namespace, suite: Suite, console: rich.console.
         _refuse_to_shorten(store, missing, options.seconds_scale)
     store.drop(again)
     store.write()
+    if suite.kind == "scaling":
+        _probe(jobs, store, options.fresh, console)
     try:
         _run(missing, store, device, console)
     except KeyboardInterrupt:
@@ -130,12 +139,38 @@ def _run_suite(options: argparse.Namespace, suite: Suite, console: rich.console.
             f"interrupted; {store.path} holds what was finished, the same call goes on", markup=False
         )
         return INTERRUPTED
+    if suite.kind == "scaling":
+        _fit(suite, device, store, console)
     content = store.content()
-    for task, records in by_task(content["runs"]).items():
+    for task, records in by_task(content["runs"]).items() if suite.kind != "scaling" else ():
         console.print(console_table(task, records))
     draw_suite(content, store.path.with_suffix(""))
     console.print(f"written to {store.path} and {write_report(folder)}", markup=False, soft_wrap=True)
     return 0
+
+
+def _probe(jobs: Sequence[Job], store: Store, fresh: bool, console: rich.console.Console) -> None:
+    """Measure the links that jobs need and nobody has measured yet."""
+    known = [] if fresh else store.extra.get("probes", [])
+    there = {(p["link"], p["ranks"]) for p in known}
+    due = [job for job in jobs if (job.link, job.ranks) not in there]
+    if any(job.ranks > 1 for job in due):
+        console.print("measuring collectives by themselves", markup=False)
+        store.extra["probes"] = known + probe_links(due)
+        store.write()
+
+
+def _fit(suite: Suite, device: str, store: Store, console: rich.console.Console) -> None:
+    """The model of what is stored, beside it."""
+    specs = {job.task: job.spec for job in jobs_of(suite, seeds=1, device=device)}
+    model = model_of(list(store.records.values()), specs, store.extra.get("probes", []))
+    if model is None:
+        console.print("too little was measured for a model: it needs two runs on one rank and the loopback")
+        return
+    store.extra["model"] = {**model, "projection": project_all()}
+    store.write()
+    for table in (points_table(model["points"]), projection_table(store.extra["model"]["projection"])):
+        console.print(table, markup=False, soft_wrap=True)
 
 
 def _failed(store: Store, job: Job) -> bool:

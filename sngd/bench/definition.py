@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,11 +19,16 @@ from sngd.config import RunConfig, describe
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import OPTIMIZERS
 
-__all__ = ["Entry", "Form", "Job", "Suite", "Task", "build", "jobs_of"]
+__all__ = ["LINKS", "LOOPBACK", "Entry", "Form", "Job", "Suite", "Task", "build", "jobs_of"]
 
 Form = Literal["sketched", "kernel", "exact", ""]
 # What a suite is drawn as: error over time and steps, a map over N and P, time over ranks.
 Kind = Literal["race", "map", "scaling"]
+
+# What ranks talk over, and its bits per second in each direction: the loopback device, or links between
+# network namespaces.
+LOOPBACK = "loopback"
+LINKS: Mapping[str, float] = {LOOPBACK: math.inf, "1gbit": 1e9, "100mbit": 1e8}
 
 # A run ends by its budget; this stands in for none.
 _ENDLESS = 1_000_000_000
@@ -45,6 +51,7 @@ class Task:
         target: relative L2 error at which a run ends.
         run: other fields of RunConfig, e.g. balance or resample_every.
         ranks: local processes.
+        link: that they talk over, a name of LINKS.
         tuned: settings of single entries for this task, by their labels.
     """
 
@@ -55,6 +62,7 @@ class Task:
     target: float
     run: Mapping[str, Any] = field(default_factory=dict)
     ranks: int = 1
+    link: str = LOOPBACK
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -107,6 +115,7 @@ class Job:
         threads: of each.
         spec: what `build` makes a RunConfig of, in plain values.
         config: the RunConfig's fields, as `describe` has them.
+        link: that the processes talk over.
     """
 
     task: str
@@ -117,6 +126,7 @@ class Job:
     threads: int
     spec: dict[str, Any]
     config: dict[str, Any]
+    link: str = LOOPBACK
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -127,6 +137,8 @@ class Job:
     def hash(self) -> str:
         """Of everything that the suite says about the run."""
         said = {"spec": self.spec, "ranks": self.ranks, "threads": self.threads}
+        if self.link != LOOPBACK:  # most runs have none, and kept their hashes when links came
+            said["link"] = self.link
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -219,7 +231,7 @@ def jobs_of(
                     config = describe(build(spec))
                 except ValueError as error:
                     raise ValueError(f"task {name!r}, entry {label!r}: {error}") from error
-                yield Job(name, label, seed, entry.form, task.ranks, threads, spec, config)
+                yield Job(name, label, seed, entry.form, task.ranks, threads, spec, config, task.link)
 
 
 def _known(flag: str, wanted: Sequence[str], there: Mapping[str, Any]) -> None:

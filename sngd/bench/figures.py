@@ -1,4 +1,4 @@
-"""Pictures of a suite, drawn from its records: races, the map over N and P, scaling."""
+"""Pictures of a suite, drawn from its records: races and the map over N and P; scaling has its own file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sngd.bench import suites
+from sngd.bench.scaling_figures import draw_scaling
 from sngd.bench.summary import NEAR, Cell, cells, spread
 from sngd.bench.table import by_task, caption
 from sngd.plot import BLUE, COLOURS, ORANGE, picture
@@ -53,7 +54,8 @@ def draw_suite(content: Mapping[str, Any], folder: Path) -> list[Path]:
     elif kind == "map" and (contests := cells(records)):
         drawn.append(_map(contests, _made(folder) / picture_name(content["suite"])))
     elif kind == "scaling" and any(r["steps"] for r in records):
-        drawn.append(_scaling(records, _made(folder) / picture_name(content["suite"])))
+        name = picture_name(content["suite"])
+        drawn += draw_scaling(content.get("model"), records, _made(folder), name)
     return drawn
 
 
@@ -239,38 +241,3 @@ def _border(axes: Axes, across: Sequence[int], up: Sequence[int]) -> Any:
     edges = np.repeat(np.arange(len(across) + 1) - 0.5, 2)[1:-1]
     (line,) = axes.plot(edges, np.repeat(below, 2), color="black", lw=1.0, ls="--", label="$N ≥ P$ below")
     return line
-
-
-# ---------------------------------------------------------------------------------------------
-# Scaling
-# ---------------------------------------------------------------------------------------------
-
-
-def _scaling(records: Sequence[Record], path: Path) -> Path:
-    """Seconds per step over ranks, with what perfect scaling would give."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    groups: dict[str, dict[int, list[float]]] = {}
-    for record in records:
-        if record["steps"]:
-            group = groups.setdefault(record["task"].rsplit(" ", 1)[0], {})
-            group.setdefault(record["ranks"], []).append(record["seconds"] / record["steps"])
-    with picture(path, 4.4, 3.2) as figure:
-        axes = figure.subplots()
-        for (name, group), colour in zip(groups.items(), COLOURS, strict=False):
-            ranks = np.array(sorted(group))
-            spreads = [spread(group[r]) for r in ranks]
-            median = np.array([s.median for s in spreads])
-            reach = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]
-            axes.errorbar(ranks, median, yerr=reach, color=colour, marker="o", ms=4, capsize=2, label=name)
-            ideal = median[0] * (ranks[0] / ranks if name == "strong" else np.ones(len(ranks)))
-            axes.plot(ranks, ideal, color=colour, ls=":", lw=1)
-        axes.plot([], [], color="black", ls=":", lw=1, label="perfect")
-        axes.set(xscale="log", yscale="log", xlabel="ranks of one thread", ylabel="time per step [s]")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        everyone = sorted({r["ranks"] for r in records})
-        axes.set_xticks(everyone, [str(r) for r in everyone])
-        axes.minorticks_off()
-        axes.legend()
-    return path

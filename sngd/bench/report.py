@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sngd.bench import scaling_report
 from sngd.bench.figures import draw_suite, picture_name
 from sngd.bench.store import milestone_name, read
 from sngd.bench.summary import NEAR, Cell, cells
@@ -178,9 +179,14 @@ def _suite(device: str, content: Mapping[str, Any]) -> str:
         parts += [f"![winner over N and P]({where}/{picture_name(name)})", _map_table(contests)]
     elif content["kind"] == "scaling":
         parts += [f"![seconds per step over ranks]({where}/{picture_name(name)})"]
-        parts += [
-            f"{task}: {caption(mine)}.\n\n{markdown_table(mine)}" for task, mine in by_task(records).items()
-        ]
+        if content.get("model"):
+            parts.append(scaling_report.markdown(content["model"]))
+            parts.append(f"![seconds per step on GPUs, projected]({where}/gpus-{picture_name(name)})")
+        else:
+            parts += [
+                f"{task}: {caption(mine)}.\n\n{markdown_table(mine)}"
+                for task, mine in by_task(records).items()
+            ]
     return "\n\n".join(parts)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sngd.bench.definition import Job
+from sngd.bench.definition import LINKS, LOOPBACK, Job
+from sngd.bench.netns import Hosts
 from sngd.bench.store import Outcome
 
 __all__ = ["run_job"]
@@ -29,10 +32,17 @@ def run_job(job: Job) -> Outcome:
 
     Raises:
         KeyboardInterrupt: as it came; the process is gone by then.
+        OSError: the job's link cannot be made.
     """
-    with tempfile.TemporaryDirectory(prefix="sngd-bench-") as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sngd-bench-"))
         asked, lines, said = (Path(folder) / name for name in ("job.json", "lines.jsonl", "stderr"))
-        asked.write_text(json.dumps({"spec": job.spec, "ranks": job.ranks}))
+        content = {"spec": job.spec, "ranks": job.ranks}
+        if job.link != LOOPBACK:
+            # held by this process: it outlives a worker that has to be killed, and cleans up
+            hosts = stack.enter_context(Hosts(job.ranks, LINKS[job.link]))
+            content |= dataclasses.asdict(hosts.placement())
+        asked.write_text(json.dumps(content))
         began = time.monotonic()
         code = _start_and_wait(job, [str(asked), str(lines)], said)
         seconds = time.monotonic() - began
@@ -82,6 +92,8 @@ def _read(path: Path) -> Outcome:
             outcome.notes[line["note"]] += 1
         elif "start" in line:
             outcome.start = line["start"]
+        elif "pace" in line:
+            outcome.pace = line["pace"]
         elif "end" in line:
             outcome.end = line["end"]
         elif not outcome.failure or len(line["message"]) > len(outcome.message):  # one rank has the text

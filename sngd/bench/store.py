@@ -24,6 +24,7 @@ __all__ = ["MILESTONES", "Outcome", "Store", "milestone_name", "record_of", "thi
 MILESTONES = sorted([1.5e-7, *(10.0**-k for k in range(1, 13))], reverse=True)
 CURVE_POINTS = 300
 _DIGITS = 5
+_HEAD = ("suite", "about", "kind", "runs")
 _NOTES = 8  # different notes that are kept
 Row = Sequence[Any]  # seconds, step, error, loss; error and loss may be None
 
@@ -36,6 +37,7 @@ class Outcome:
         start: its first line.
         rows: seconds, step, error and loss of every step.
         notes: what steps said, and how many did.
+        pace: what a typical step took.
         end: its last line; None when it did not get there.
         failure: "error", "out of memory" or "time-out"; empty when there was none.
         message: of the failure.
@@ -45,6 +47,7 @@ class Outcome:
     start: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    pace: dict[str, Any] | None = None
     end: dict[str, Any] | None = None
     failure: str = ""
     message: str = ""
@@ -106,13 +109,14 @@ def record_of(job: Job, outcome: Outcome, about: Mapping[str, Any]) -> dict[str,
     return {
         **{"task": job.task, "label": job.label, "seed": job.seed, "hash": job.hash},
         **{"problem": job.spec["problem"], "optimizer": job.spec["optimizer"], "form": job.form},
-        **{"ranks": job.ranks, "threads": job.threads, "budget": job.seconds},
+        **{"ranks": job.ranks, "link": job.link, "threads": job.threads, "budget": job.seconds},
         "target": job.spec["run"]["target_error"],
         **{key: outcome.start.get(key) for key in ("parameters", "points", "device", "dtype")},
         **end,
         "notes": dict(outcome.notes.most_common(_NOTES)),
         "warmup_seconds": outcome.start.get("warmup_seconds"),
         "wall_seconds": round(outcome.wall_seconds, 2),
+        "pace": outcome.pace,
         **{"failure": outcome.failure, "message": outcome.message},
         **about,
         "config": job.config,
@@ -136,8 +140,11 @@ class Store:
     def __init__(self, path: Path, name: str, suite: Suite) -> None:
         self.path, self.name, self.suite = path, name, suite
         self.records: dict[tuple[str, str, int], dict[str, Any]] = {}
+        self.extra: dict[str, Any] = {}  # what the file holds beside its runs, e.g. a model fitted to them
         if path.exists():
-            for record in read(path)["runs"]:
+            content = read(path)
+            self.extra = {name: value for name, value in content.items() if name not in _HEAD}
+            for record in content["runs"]:
                 if record["task"] in suite.tasks and record["label"] in suite.entries:
                     self.records[record["task"], record["label"], record["seed"]] = record
 
@@ -163,7 +170,8 @@ class Store:
         ordered = sorted(
             self.records.values(), key=lambda r: (tasks.index(r["task"]), labels.index(r["label"]), r["seed"])
         )
-        return {"suite": self.name, "about": self.suite.about, "kind": self.suite.kind, "runs": ordered}
+        head = {"suite": self.name, "about": self.suite.about, "kind": self.suite.kind}
+        return {**head, **self.extra, "runs": ordered}
 
     def write(self) -> None:
         """Write the file whole."""

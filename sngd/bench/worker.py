@@ -5,6 +5,7 @@
     {"start": …}                                   before the first step
     {"row": [seconds, step, error, loss]}          after every step
     {"note": …}                                    what a step wants readers of a log to know
+    {"pace": {"seconds", "cpu_seconds", …}}        of a typical step, before the end
     {"end": …}                                     result.json's content
     {"failure": "error" | "out of memory", "message": …}
 
@@ -17,6 +18,7 @@ import dataclasses
 import json
 import math
 import os
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +36,7 @@ from sngd.train import clock, train
 __all__ = ["main"]
 
 FAILED = 3
+_SETTLING_STEPS = 2  # the first steps allocate, and try dampings that later ones know
 
 
 class Lines:
@@ -46,6 +49,8 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1, encoding="utf-8")
         self.setup: dict[str, Any] = {}
+        self._steps: list[dict[str, Any]] = []
+        self._cpu = time.process_time()
 
     def write(self, kind: str, value: Any, **more: Any) -> None:
         """One line."""
@@ -62,11 +67,39 @@ class Lines:
         self.write("row", [_finite(value) for value in values])
         if note := record.get("note"):
             self.write("note", note)
+        before, self._cpu = self._cpu, time.process_time()
+        if record["step"] > _SETTLING_STEPS:
+            kept = {key: record[key] for key in ("step_seconds", "evaluations", "traffic")}
+            self._steps.append({**kept, "cpu_seconds": self._cpu - before})
 
     def end(self, result: dict[str, Any]) -> None:
-        """How it ended."""
+        """What steps took, and how it ended."""
+        if self._steps:
+            self.write("pace", _pace(self._steps))
         kept = ("relative_l2", "loss", "steps", "seconds", "peak_memory_bytes", "stop_reason")
         self.write("end", {key: _finite(result[key]) for key in kept})
+
+
+def _pace(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of steps: median seconds, seconds of a processor and evaluations; traffic by label in the mean."""
+    labels = dict.fromkeys(label for step in steps for label in step["traffic"])
+    counts = ("calls", "bytes", "seconds")
+    traffic = {
+        label: {
+            count: sum(step["traffic"].get(label, {}).get(count, 0) for step in steps) / len(steps)
+            for count in counts
+        }
+        for label in labels
+    }
+    typical = {
+        key: statistics.median(step[name] for step in steps)
+        for key, name in (
+            ("seconds", "step_seconds"),
+            ("cpu_seconds", "cpu_seconds"),
+            ("evaluations", "evaluations"),
+        )
+    }
+    return {**typical, "steps": len(steps), "traffic": traffic}
 
 
 def _finite(value: Any) -> Any:
@@ -77,7 +110,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run a job, or start its ranks; 0 on success, 3 for a failure that LINES tells of."""
     job, path = json.loads(Path(arguments[0]).read_text()), Path(arguments[1])
     if job["ranks"] > 1 and "RANK" not in os.environ:
-        return start_local_ranks(job["ranks"], list(arguments), module="sngd.bench.worker")
+        where = {key: job[key] for key in ("prefixes", "variables") if key in job}
+        return start_local_ranks(job["ranks"], list(arguments), module="sngd.bench.worker", **where)
     lines = Lines(path)
     try:
         run = build(job["spec"])

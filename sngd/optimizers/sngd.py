@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from sngd.allocation import naming_out_of_memory
 from sngd.basis import Basis, make_blocks, replicate, shard
 from sngd.checks import require, whole, within
 from sngd.core import factor
+from sngd.landmarks import choose_landmarks
 from sngd.memory import BasisName
 from sngd.objective import Objective, State
 from sngd.optimizers.gauss_newton import GaussNewton, Globalization, LineSearch, Rule, TrustRegion
@@ -34,6 +35,8 @@ __all__ = ["SNGD"]
 
 # A float32 sketch serves while √λ is so many times above its rounding.
 _ESCALATION = 10.0
+# A sketch of fewer columns has none to spare for directions of its own.
+_LEAST_RANK = 4
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,12 @@ class SNGD:
         rank: sketch rank k to start with, and to stay with unless adaptive.
         max_rank: greatest rank; P and N bound it in any case.
         adaptive_rank: follow the spectrum up and down.
-        test_matrix: "khatri_rao" (a Khatri–Rao product per layer, whose product with J costs no pass over
-            the rows) or "gaussian" (as published).
-        basis: Q "replicated" on every rank or "sharded" over them; "auto" decides by size.
+        subspace: "range_finder" (the sketch of the Gramian) or "landmarks" (rows of J at random points, for
+            networks so large that passes over all rows, and arrays of P × k, cost more than the rest).
+        test_matrix: range finder only: "khatri_rao" (a Khatri–Rao product per layer, whose product with J
+            costs no pass over the rows) or "gaussian" (as published).
+        recycle: let Q hold the gradient and the displacement of the last step, whatever Ω.
+        basis: range finder only: Q "replicated" on every rank or "sharded" over them; "auto" decides by size.
         globalization: "trust_region" (damping judged after chord corrections) or "line_search" (the
             published pseudo-inverse with step lengths 2^{-j}).
         corrections: most chord corrections per candidate.
@@ -62,7 +68,9 @@ class SNGD:
     rank: int = 64
     max_rank: int | None = None
     adaptive_rank: bool = True
+    subspace: Literal["range_finder", "landmarks"] = "range_finder"
     test_matrix: TestMatrixName = "khatri_rao"
+    recycle: bool = True
     basis: BasisName = "auto"
     globalization: Globalization = "trust_region"
     corrections: int = 8
@@ -81,10 +89,16 @@ class SNGD:
             ),
             ("adaptive_rank", isinstance(self.adaptive_rank, bool), "True or False"),
             (
+                "subspace",
+                self.subspace in ("range_finder", "landmarks"),
+                '"range_finder" or "landmarks"',
+            ),
+            (
                 "test_matrix",
                 self.test_matrix in ("khatri_rao", "gaussian"),
                 '"khatri_rao" or "gaussian"',
             ),
+            ("recycle", isinstance(self.recycle, bool), "True or False"),
             (
                 "basis",
                 self.basis in ("auto", "replicated", "sharded"),
@@ -127,12 +141,14 @@ class SketchedModel:
         basis: Q.
         product: A = J Q.
         state: where it was made.
+        rounding: of A in units of σ_1; that of its precision when absent.
     """
 
     note = ""
 
-    def __init__(self, basis: Basis, product: Product, state: State) -> None:
+    def __init__(self, basis: Basis, product: Product, state: State, rounding: float | None = None) -> None:
         self.basis, self.product = basis, product
+        self.rounding = torch.finfo(product.dtype).eps if rounding is None else rounding
         self.residual, self.loss = state.residual, state.loss
         self.core = factor(product.triangle(state.residual))
 
@@ -144,7 +160,7 @@ class SketchedModel:
     @property
     def least_damping(self) -> float:
         """(rounding × σ_1)²: A is not known to more."""
-        return self.largest * torch.finfo(self.product.dtype).eps ** 2
+        return self.largest * self.rounding**2
 
     def solve(self, damping: float) -> Tensor:
         """The damped solution z(λ), (k,)."""
@@ -185,9 +201,11 @@ class SketchedForm:
         self.rank = min(config.rank, self.largest)
         self.dtype = objective.sketch_dtype
         self.note = ""
+        self._from: Tensor | None = None  # θ of the last linearisation
+        self._last: Tensor | None = None  # displacement of the last step that moved
 
     def linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
-        """Range finder, then A = J Q and its factorisation.
+        """Range finder or landmarks, then A = J Q and its factorisation.
 
         Raises:
             OutOfMemoryError: the sketch does not fit.
@@ -206,13 +224,31 @@ class SketchedForm:
 
     def _linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
         theta, ranks, how = state.theta, objective.ranks, objective.plan.arrange(self.rank, self.config.basis)
-        jacobian = objective.jacobian(theta, self.dtype)
+        jacobian = objective.jacobian(theta, self.dtype, self.rank)
         network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)
-        test = draw_test_matrix(self.config.test_matrix, network, self.rank, self.seed, number, like)
+        rows, directions = self._recycled(state)
+        if self.config.subspace == "landmarks":
+            vectors = [ranks.sum(jacobian.rmatmul(r), "gradient") for r in rows.T] + list(directions.T)
+            chosen, rounding = choose_landmarks(jacobian, vectors, self.rank, self.seed, number, ranks)
+            return SketchedModel(chosen, make_product(jacobian, chosen, ranks, True), state, rounding)
+        fresh = self.rank - rows.shape[1] - directions.shape[1]
+        test = draw_test_matrix(self.config.test_matrix, network, fresh, self.seed, number, like)
+        whitened = Whitened(jacobian, rows, test, ranks, how.stored)
         blocks = make_blocks(jacobian.panels, how.block, ranks.size)
-        spread = shard if how.sharded else replicate
-        basis = spread(jacobian, Whitened(jacobian, test, ranks, how.stored), blocks, ranks)
+        basis = (shard if how.sharded else replicate)(jacobian, whitened, directions, blocks, ranks)
+        del whitened  # W is not needed beside A
         return SketchedModel(basis, make_product(jacobian, basis, ranks, how.stored), state)
+
+    def _recycled(self, state: State) -> tuple[Tensor, Tensor]:
+        """The residual (#n, 0 or 1), whose image under Jᵀ is the gradient, and displacements (P, 0 or 1)."""
+        moved = None if self._from is None else state.theta - self._from
+        if moved is not None and bool(moved.any()):
+            self._last = moved
+        self._from = state.theta
+        rows, directions = state.residual.unsqueeze(1), state.theta.unsqueeze(1)[:, :0]
+        if not self.config.recycle or self.rank < _LEAST_RANK:
+            return rows[:, :0], directions
+        return rows, directions if self._last is None else self._last.unsqueeze(1)
 
     def learn(self, model: SketchedModel, outcome: Outcome[State]) -> None:
         """Adapt the rank to the spectrum and the accepted damping, and the precision to the damping."""

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from sngd import ENGD, SNGD, Auto
+from sngd import ENGD, MLP, SNGD, Auto
 from sngd.collectives import LocalRanks
 from sngd.costs import SPEEDS, Size
-from sngd.memory import Plan
+from sngd.memory import Plan, Sizes
 from sngd.objective import Objective
 from sngd.optimizers.auto import CheapestForm, first_rank
-from tests.problems import CASES, heat, parameters
+from tests.problems import CASES, Case, heat, parameters
 from tests.thread_ranks import on_ranks
 
 CPU = torch.device("cpu")
 FREE = {kind: 0.0 for kind in SPEEDS["cpu"]}
 
 
-def _stepper(case, config=Auto(), plan=Plan("rows", None, 0), ranks=None):
+def _stepper(case, config=Auto(), plan=Plan("factors", None, 0), ranks=None):
     ranks = ranks or LocalRanks()
     objective = Objective(case.collocation(rank=ranks.rank, ranks=ranks.size), ranks, plan)
     state = objective.evaluate(parameters(objective.collocation))
@@ -105,20 +105,24 @@ def test_a_small_gain_changes_nothing(monkeypatch):
 
 def test_what_does_not_fit_into_memory_is_not_considered(monkeypatch):
     _speeds(monkeypatch, qr=1.0, cholesky=1e-9)
-    case, itemsize = heat(200), 8
+    case, itemsize = Case(heat(400).problem, heat(400).naive, MLP((16, 16))), 8
     objective, _ = _stepper(case)
+    network = objective.collocation.network
+    sizes = Sizes.of(case.problem, network, 1, torch.float64, torch.float64, CPU)
     n, p = objective.jacobian(objective.collocation.network.initial).shape
     assert p < n
     room = 3 * p**2 * itemsize
     assert room < 3 * n**2 * itemsize
-    objective, stepper = _stepper(case, plan=Plan("rows", None, room))
+    objective, stepper = _stepper(case, plan=Plan("nothing", 20, room, sizes))
     assert stepper.form.allowed == ["exact"]
-    objective, stepper = _stepper(case, plan=Plan("rows", None, room - 1))
+    plan = Plan("nothing", 20, room - 1, sizes)
+    objective, stepper = _stepper(case, plan=plan)
     assert stepper.form.allowed == []
     report = stepper.step(objective, 1)
     assert report.rank is not None
     assert "does not fit" in report.note
-    assert stepper.form.sketched.largest * 3 * (n + p) * itemsize <= room / 4
+    assert plan.total(stepper.form.sketched.largest) < room
+    assert stepper.form.sketched.largest < p
 
 
 def test_the_first_rank_is_what_is_cheap(monkeypatch):

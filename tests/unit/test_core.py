@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from sngd.collectives import LocalRanks
-from sngd.core import Core, factor, tsqr
+from sngd.core import Core, factor
 from sngd.jacobian import FactoredJacobian
-from sngd.sketch import draw_test_matrix, range_finder
+from sngd.product import StoredProduct
+from sngd.sketch import draw_test_matrix
 from tests import reference
+from tests.dense import dense_test_matrix, find_range
 from tests.problems import CASES, parameters
 from tests.reference import relative_error
 from tests.thread_ranks import on_ranks
@@ -29,48 +29,9 @@ def decaying(rows: int, columns: int, decades: float, seed: int = 0) -> Tensor:
     return u * torch.logspace(0, -decades, columns, dtype=torch.float64) @ v.T
 
 
-# ---------------------------------------------------------------------------------------------
-# TSQR
-# ---------------------------------------------------------------------------------------------
-
-
-@given(
-    st.integers(1, 6),
-    st.lists(st.integers(0, 12), min_size=1, max_size=4).filter(lambda heights: sum(heights) > 0),
-    st.integers(0, 1000),
-)
-def test_tsqr_of_uneven_blocks(columns: int, heights: list[int], seed: int) -> None:
-    """Blocks may have fewer rows than columns, or none; TᵀT = AᵀA without ever forming it."""
-    a = random(sum(heights), columns, seed=seed)
-    blocks = a.split(heights)
-    found = on_ranks(len(heights), lambda ranks: tsqr(blocks[ranks.rank], ranks))
-    for triangle in found:
-        assert triangle.shape == (columns, columns)
-        assert torch.equal(triangle, triangle.triu())
-        assert torch.equal(triangle, found[0])
-    assert relative_error(found[0].T @ found[0], a.T @ a) < 1e-13
-
-
-def test_tsqr_keeps_small_singular_values() -> None:
-    """Ten decades down, where AᵀA knows nothing any more."""
-    a = decaying(60, 8, 10)
-    want = torch.linalg.svdvals(a)
-    for heights in ([60], [20, 20, 20], [1, 0, 55, 4]):
-        blocks = a.split(heights)
-        triangle = on_ranks(len(heights), lambda ranks, b=blocks: tsqr(b[ranks.rank], ranks))[0]
-        got = torch.linalg.svdvals(triangle)
-        assert float((got - want).abs().max()) < 20 * EPS
-        assert float((got / want - 1).abs().max()) < 1e-4
-
-
-def test_tsqr_gathers_one_triangle_per_rank() -> None:
-    blocks = random(30, 5).split(10)
-
-    def sent(ranks) -> int:
-        tsqr(blocks[ranks.rank], ranks)
-        return ranks.bytes_moved
-
-    assert on_ranks(3, sent) == [3 * 5 * 5 * 8] * 3
+def core_of(a: Tensor, r: Tensor, ranks=LOCAL) -> Core:
+    """The core of this rank's rows of [A | r]."""
+    return factor(StoredProduct(a, ranks).triangle(r))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -83,7 +44,7 @@ def test_factor_equals_the_svd(heights: list[int]) -> None:
     a, r = decaying(40, 7, 4), random(40, seed=9)
     u, s, vt = np.linalg.svd(a.numpy(), full_matrices=False)
     blocks, residuals = a.split(heights), r.split(heights)
-    cores = on_ranks(len(heights), lambda ranks: factor(blocks[ranks.rank], residuals[ranks.rank], ranks))
+    cores = on_ranks(len(heights), lambda ranks: core_of(blocks[ranks.rank], residuals[ranks.rank], ranks))
     for core in cores:
         assert torch.equal(core.sigma, cores[0].sigma)
         assert torch.equal(core.v, cores[0].v)
@@ -99,7 +60,7 @@ def test_factor_gathers_one_triangle_per_rank() -> None:
     a, r = random(20, 4).split(10), random(20).split(10)
 
     def sent(ranks) -> int:
-        factor(a[ranks.rank], r[ranks.rank], ranks)
+        core_of(a[ranks.rank], r[ranks.rank], ranks)
         return ranks.bytes_moved
 
     assert on_ranks(2, sent) == [2 * 5 * 5 * 8] * 2
@@ -107,14 +68,14 @@ def test_factor_gathers_one_triangle_per_rank() -> None:
 
 def test_factor_of_a_float32_block_is_float64() -> None:
     a, r = random(40, 5).float(), random(40, seed=2)
-    core = factor(a, r, LOCAL)
+    core = core_of(a, r)
     assert core.sigma.dtype == core.v.dtype == core.c.dtype == torch.float64
     assert relative_error(core.sigma, torch.linalg.svdvals(a.double())) < 1e-14
 
 
 def test_factor_with_fewer_rows_than_columns() -> None:
     a, r = random(4, 9), random(4, seed=3)
-    core = factor(a, r, LOCAL)
+    core = core_of(a, r)
     assert relative_error(core.sigma[:4], torch.linalg.svdvals(a)) < 1e-14
     assert float(core.sigma[4:].abs().max()) < 10 * EPS * float(core.sigma[0])
     z = core.solve(0.1).numpy()
@@ -126,7 +87,7 @@ def test_factor_with_fewer_rows_than_columns() -> None:
 # ---------------------------------------------------------------------------------------------
 
 A, R = decaying(50, 8, 5), random(50, seed=4)
-CORE = factor(A, R, LOCAL)
+CORE = core_of(A, R)
 DAMPINGS = (1e-8, 1e-4, 1.0, 1e6)
 
 
@@ -136,7 +97,7 @@ def test_solve_minimises_the_damped_model(damping: float) -> None:
     assert relative_error(CORE.solve(damping), want) < 1e-10
     other = random(50, seed=5)
     want = reference.gauss_newton_step(A.numpy(), other.numpy(), damping)
-    assert relative_error(CORE.solve(damping, CORE.project(A, other, LOCAL)), want) < 1e-9
+    assert relative_error(CORE.solve(damping, CORE.project(A.T @ other)), want) < 1e-9
 
 
 def test_solve_without_damping_is_least_squares() -> None:
@@ -151,8 +112,7 @@ def test_solve_leaves_empty_directions_alone() -> None:
     assert core.solve(4.0).tolist() == [-0.75, 0.0]
     assert core.predicted_reduction(0.0) == 9.0
     assert core.effective_dimension(0.0) == 1.0
-    a = torch.diag(sigma)
-    assert core.project(a, torch.ones(2, dtype=torch.float64), LOCAL).tolist() == [1.0, 0.0]
+    assert core.project(torch.diag(sigma) @ torch.ones(2, dtype=torch.float64)).tolist() == [1.0, 0.0]
 
 
 def test_pseudo_solve_drops_what_lies_below_the_cut_off() -> None:
@@ -191,9 +151,10 @@ def test_projecting_the_residual_gives_c(heights: list[int]) -> None:
     a, r = A.split(heights), R.split(heights)
 
     def work(ranks) -> tuple[Tensor, Core, int]:
-        core = factor(a[ranks.rank], r[ranks.rank], ranks)
+        core = core_of(a[ranks.rank], r[ranks.rank], ranks)
         before = ranks.bytes_moved
-        return core.project(a[ranks.rank], r[ranks.rank], ranks), core, ranks.bytes_moved - before
+        projected = core.project(StoredProduct(a[ranks.rank], ranks).pull(r[ranks.rank]))
+        return projected, core, ranks.bytes_moved - before
 
     for got, core, sent in on_ranks(len(heights), work):
         # Σ⁻¹ magnifies the rounding of Aᵀr by σ_1/σ_i
@@ -207,12 +168,15 @@ def test_projecting_the_residual_gives_c(heights: list[int]) -> None:
 # ---------------------------------------------------------------------------------------------
 
 
+def draw(jacobian: FactoredJacobian, rank: int, kind: str):
+    return draw_test_matrix(kind, jacobian.collocation.network, rank, 0, 0, jacobian.theta)
+
+
 def step(
-    jacobian: FactoredJacobian, r: Tensor, rank: int, damping: float, stable: bool, ranks=LOCAL
+    jacobian: FactoredJacobian, r: Tensor, rank: int, damping: float, kind: str = "khatri_rao", ranks=LOCAL
 ) -> Tensor:
-    omega = draw_test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu"))
-    q = range_finder(jacobian, omega, ranks, stable=stable)
-    return q @ factor(jacobian.matmul(q), r, ranks).solve(damping)
+    q = find_range(jacobian, draw(jacobian, rank, kind), ranks)
+    return q @ core_of(jacobian.matmul(q), r, ranks).solve(damping)
 
 
 def prepare(name: str, chunk=None, **split: int) -> tuple[FactoredJacobian, Tensor]:
@@ -223,45 +187,45 @@ def prepare(name: str, chunk=None, **split: int) -> tuple[FactoredJacobian, Tens
     )
 
 
-@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("kind", ["khatri_rao", "gaussian"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_sketch_as_wide_as_the_rank_gives_the_exact_step(name: str, stable: bool) -> None:
+def test_a_sketch_as_wide_as_the_rank_gives_the_exact_step(name: str, kind: str) -> None:
     jacobian, r = prepare(name)
     case, n = CASES[name](), len(r)
     dense = reference.jacobian(jacobian.collocation, case.naive, jacobian.theta).numpy()
-    # the plain sketch loses directions with σ < 10⁻⁸ σ_1, which add σ/λ to the step; the stable one does not
-    damping = (1e-8 if stable else 1e-4) * float(np.linalg.norm(dense, 2) ** 2)
+    # a plain sketch would lose directions with σ < 10⁻⁸ σ_1, which add σ/λ to the step
+    damping = 1e-8 * float(np.linalg.norm(dense, 2) ** 2)
     assert n < jacobian.shape[1], "the rank is n"
     want = reference.gauss_newton_step(dense, r.numpy(), damping)
-    assert relative_error(step(jacobian, r, n, damping, stable), want) < 1e-9
-    assert relative_error(step(jacobian, r, n + 5, damping, stable), want) < 1e-9
+    assert relative_error(step(jacobian, r, n, damping, kind), want) < 1e-9
+    assert relative_error(step(jacobian, r, n + 5, damping, kind), want) < 1e-9
     # half of the rank is not enough for that: the check above can fail
-    assert relative_error(step(jacobian, r, 3, damping, stable), want) > 1e-3
+    assert relative_error(step(jacobian, r, 3, damping, kind), want) > 1e-3
 
 
-@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("kind", ["khatri_rao", "gaussian"])
 @pytest.mark.parametrize("name", CASES)
-def test_the_sketched_step_equals_the_naive_one(name: str, stable: bool) -> None:
+def test_the_sketched_step_equals_the_naive_one(name: str, kind: str) -> None:
     jacobian, r = prepare(name)
     dense = reference.jacobian(jacobian.collocation, CASES[name]().naive, jacobian.theta).numpy()
     top = float(np.linalg.norm(dense, 2) ** 2)
     for rank, damping in ((1, 1e-3), (4, 1e-3), (8, 1e-4)):
-        omega = draw_test_matrix(jacobian.shape[1], rank, 0, 0, torch.float64, torch.device("cpu")).numpy()
+        omega = dense_test_matrix(draw(jacobian, rank, kind)).numpy()
         want = reference.sketched_step(dense, r.numpy(), omega, damping * top)
-        assert relative_error(step(jacobian, r, rank, damping * top, stable), want) < 1e-9
+        assert relative_error(step(jacobian, r, rank, damping * top, kind), want) < 1e-9
 
 
-@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("kind", ["khatri_rao", "gaussian"])
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("name", ["heat", "system"])
-def test_ranks_take_the_same_step_as_one_process(name: str, size: int, stable: bool) -> None:
+def test_ranks_take_the_same_step_as_one_process(name: str, size: int, kind: str) -> None:
     jacobian, r = prepare(name)
     damping = 1e-4 * float(torch.linalg.matrix_norm(jacobian.dense(), 2) ** 2)
-    want = step(jacobian, r, 8, damping, stable)
+    want = step(jacobian, r, 8, damping, kind)
 
     def work(ranks) -> Tensor:
         mine, residual = prepare(name, chunk=4, rank=ranks.rank, ranks=ranks.size)
-        return step(mine, residual, 8, damping, stable, ranks)
+        return step(mine, residual, 8, damping, kind, ranks)
 
     found = on_ranks(size, work)
     assert all(torch.equal(x, found[0]) for x in found)
@@ -275,13 +239,11 @@ def test_more_ranks_than_points() -> None:
     assert any(c.row_count == 0 for c in collocations)
     whole = case(4).collocation()
     theta = parameters(whole)
-    want = step(
-        FactoredJacobian(whole, theta, whole.scale), whole.scale * whole.residual(theta), 5, 1e-3, True
-    )
+    want = step(FactoredJacobian(whole, theta, whole.scale), whole.scale * whole.residual(theta), 5, 1e-3)
 
     def work(ranks) -> Tensor:
         c = collocations[ranks.rank]
-        return step(FactoredJacobian(c, theta, c.scale), c.scale * c.residual(theta), 5, 1e-3, True, ranks)
+        return step(FactoredJacobian(c, theta, c.scale), c.scale * c.residual(theta), 5, 1e-3, ranks=ranks)
 
     for got in on_ranks(8, work):
         assert relative_error(got, want) < 1e-9

@@ -21,7 +21,7 @@ SIZE = Size(parameters=1361, rows=10_240, ranks=1, channels=4, components=1, wid
 def test_a_size_holds_the_channels_of_the_mean_row(name):
     collocation = CASES[name]().collocation()
     rows = collocation.row_count
-    size = Size.of(collocation, rows, 3, 1)
+    size = Size.of(collocation, rows, 3)
     batches = [
         (len(b.points) * b.components, len(b.rules.channels), b.components) for b in collocation.batches
     ]
@@ -33,7 +33,7 @@ def test_a_size_holds_the_channels_of_the_mean_row(name):
 
 def test_every_rank_sees_the_same_size():
     case = CASES["heat"](7)
-    sizes = {Size.of(case.collocation(rank=r, ranks=5), 99, 5, 1) for r in range(5)}
+    sizes = {Size.of(case.collocation(rank=r, ranks=5), 99, 5) for r in range(5)}
     assert len(sizes) == 1
 
 
@@ -47,8 +47,6 @@ def test_work_grows_as_the_sizes_do():
     halved = dataclasses.replace(SIZE, ranks=2)
     assert exact_work(halved).product < 0.6 * exact_work(SIZE).product
     assert exact_work(halved).cholesky == exact_work(SIZE).cholesky  # replicated
-    again = dataclasses.replace(SIZE, passes=3)
-    assert sketched_work(again, 64).product > sketched_work(SIZE, 64).product
 
 
 def test_predictions_are_sums_of_work_times_speed():

@@ -17,7 +17,7 @@ PLAIN = {"globalization": "trust_region", "corrections": 0, "acceptance": 1e-9}
 FORMS = {"engd": ENGD, "engd-w": ENGDW}
 
 
-def _stepper(case, config, plan=Plan("rows", None, 0)):
+def _stepper(case, config, plan=Plan("factors", None, 0)):
     objective = Objective(case.collocation(), LocalRanks(), plan)
     state = objective.evaluate(parameters(objective.collocation))
     return objective, config.start(objective, state, 0, objective.collocation.row_count)

@@ -117,7 +117,7 @@ def test_more_ranks_than_points_of_a_condition():
 
 
 def test_large_batches_go_in_blocks(monkeypatch):
-    monkeypatch.setattr("sngd.gram._BLOCK", 7)
+    monkeypatch.setattr("sngd.factors._BLOCK", 7)
     monkeypatch.setattr("sngd.gram._PANEL", 4)
     for case in (heat(), _wide(), CASES["system"]()):
         jacobian, want = _jacobian(case, LocalRanks()), _whole(case)

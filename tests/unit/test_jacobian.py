@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sngd.jacobian import FactoredJacobian, Workspace
+from sngd.jacobian import FactoredJacobian
 from tests import reference
 from tests.problems import CASES, parameters
 from tests.reference import relative_error
 
 # Laplacian; nonlinear; 2 fields with 2-component residuals and third derivatives; several channel sets in one
 NAMES = tuple(CASES)
-KEEPS = ("rows", "factors", "nothing")
+KEEPS = ("factors", "nothing")
 CHUNKS = (None, 1, 5, 1000)
 
 
-def make(name: str, chunk=None, keep="rows", dtype=None, **split: int) -> FactoredJacobian:
+def make(name: str, chunk=None, keep="factors", dtype=None, **split: int) -> FactoredJacobian:
     collocation = CASES[name]().collocation(chunk, **split)
     theta = parameters(collocation)
     return FactoredJacobian(collocation, theta, collocation.scale, dtype=dtype, keep=keep)
@@ -124,21 +124,37 @@ def test_a_rank_without_any_points() -> None:
     assert not j.normal_matmul(random(p, 3)).any()
 
 
-def test_rows_of_one_chunk() -> None:
-    j = make("system", chunk=6)
-    want = dense("system")
-    assert relative_error(j.rows(0), want[:12]) < 1e-12
-    assert relative_error(j.rows(2), want[24:32]) < 1e-12
-    with pytest.raises(IndexError, match="chunk 99 does not exist"):
-        j.rows(99)
+@pytest.mark.parametrize("numbers", [1, 700, 10**6])
+@pytest.mark.parametrize("name", ["heat", "system"])
+def test_blocks_of_rows_are_the_rows_in_order(name: str, numbers: int) -> None:
+    j, want = make(name, chunk=6), dense(name)
+    seen, blocks = [], []
+    for rows, block in j.row_blocks(numbers):
+        assert block.shape == (rows.stop - rows.start, j.shape[1])
+        components = 2 if name == "system" else 1
+        assert block.numel() <= max(numbers, components * j.shape[1])  # or of one point
+        seen.append(rows)
+        blocks.append(block)
+    assert [rows.start for rows in seen] == [0, *(rows.stop for rows in seen[:-1])]
+    assert relative_error(torch.cat(blocks), want) < 1e-12
 
 
 def test_a_pass_that_stops_early_leaves_the_next_one_whole() -> None:
     for keep in KEEPS:
         j = make("burgers", chunk=4, keep=keep)
-        next(iter(j.row_blocks()))
-        next(iter(j.tiles()))
+        next(iter(j.factors()))
+        next(iter(j.row_blocks(10)))
         assert relative_error(j.dense(), dense("burgers")) < 1e-12
+
+
+def test_kept_factors_are_made_once_and_others_in_every_pass(monkeypatch) -> None:
+    for keep, passes in (("factors", 1), ("nothing", 3)):
+        j = make("heat", chunk=6, keep=keep)
+        made, original = [], j._make_factors
+        monkeypatch.setattr(j, "_make_factors", lambda *a, o=original, m=made: m.append(1) or o(*a))
+        chunks = [len(list(j.factors())) for _ in range(3)]
+        assert len(made) == passes * chunks[0]
+        assert chunks[0] > 3
 
 
 @pytest.mark.parametrize("keep", KEEPS)
@@ -155,29 +171,9 @@ def test_rows_in_float32(name: str, keep) -> None:
     ):
         assert got.dtype == torch.float32
         assert relative_error(got, exact) < 1e-5
-    # vectors stay with the factors in θ's precision
-    assert relative_error(j.matmul(v[:, 0]), want @ v[:, 0]) < 1e-12
-
-
-@pytest.mark.parametrize("keep", KEEPS)
-def test_a_workspace_serves_successive_jacobians(keep) -> None:
-    collocation = CASES["heat"]().collocation(chunk=5)
-    workspace = Workspace()
-    for seed in range(3):
-        theta = parameters(collocation, seed)
-        j = FactoredJacobian(collocation, theta, collocation.scale, keep=keep, workspace=workspace)
-        want = reference.jacobian(collocation, CASES["heat"]().naive, theta)
-        assert relative_error(j.dense(), want) < 1e-12
-
-
-def test_workspace_gives_a_buffer_back_only_where_it_fits() -> None:
-    workspace = Workspace()
-    like = torch.zeros(1, dtype=torch.float64)
-    a = workspace.take((0, 0), (3, 4), like)
-    assert workspace.take((0, 0), (3, 4), like).data_ptr() == a.data_ptr()
-    assert workspace.take((0, 1), (3, 4), like).data_ptr() != a.data_ptr()
-    assert workspace.take((0, 0), (4, 3), like).shape == (4, 3)
-    assert workspace.take((0, 0), (4, 3), like.float()).dtype == torch.float32
+    # one vector is multiplied with factors of the same precision
+    assert relative_error(j.matmul(v[:, 0]), want @ v[:, 0]) < 1e-5
+    assert relative_error(j.rmatmul(w[:, 0]), want.T @ w[:, 0]) < 1e-5
 
 
 def test_scale_multiplies_the_rows() -> None:

@@ -10,7 +10,7 @@ from tests import reference
 from tests.problems import CASES, heat, parameters
 from tests.thread_ranks import on_ranks
 
-WHOLE = Plan("rows", None, 0)
+WHOLE = Plan("factors", None, 0)
 
 
 def _objective(case, place=None):

@@ -20,27 +20,31 @@ SEED = 5
 PLAIN = {"corrections": 0, "acceptance": 1e-9}
 
 
-def _stepper(case: Case, config: SNGD, plan: Plan = Plan("rows", None, 0)):
+def _stepper(case: Case, config: SNGD, plan: Plan = Plan("factors", None, 0)):
     objective = Objective(case.collocation(), LocalRanks(), plan)
     state = objective.evaluate(parameters(objective.collocation))
     return objective, config.start(objective, state, SEED, objective.collocation.row_count)
 
 
 def _dense(case: Case, objective: Objective, theta: torch.Tensor, k: int):
-    """J, r and Ω of step 1, as arrays."""
+    """J, r and of step 1 Ω (Khatri–Rao), as arrays."""
     j = reference.jacobian(objective.collocation, case.naive, theta).numpy()
     r = reference.residual(objective.collocation, case.naive, theta).detach().numpy()
-    omega = draw_test_matrix(len(theta), k, SEED, 1, torch.float64, torch.device("cpu")).numpy()
-    return j, r, omega
+    network = objective.collocation.network
+    omega = [draw_test_matrix(kind, network, k, SEED, 1, theta) for kind in ("khatri_rao", "gaussian")]
+    return j, r, {"khatri_rao": omega[0].dense().numpy(), "gaussian": omega[1].matrix.numpy()}
 
 
-@pytest.mark.parametrize("stable", [False, True])
+@pytest.mark.parametrize("basis", ["replicated", "sharded"])
+@pytest.mark.parametrize("test_matrix", ["khatri_rao", "gaussian"])
 @pytest.mark.parametrize("name", CASES)
-def test_a_step_is_the_dense_sketched_step(name, stable):
+def test_a_step_is_the_dense_sketched_step(name, test_matrix, basis):
     case, k, damping = CASES[name](), 8, 100.0
-    objective, stepper = _stepper(case, SNGD(rank=k, damping=damping, stable_sketch=stable, **PLAIN))
+    config = SNGD(rank=k, damping=damping, test_matrix=test_matrix, basis=basis, recycle=False, **PLAIN)
+    objective, stepper = _stepper(case, config)
     theta = stepper.state.theta.clone()
-    j, r, omega = _dense(case, objective, theta, k)
+    j, r, omegas = _dense(case, objective, theta, k)
+    omega = omegas[test_matrix]
     report = stepper.step(objective, 1)
     sigma = np.linalg.svd(j @ reference.sketched_basis(j, omega), compute_uv=False)
     first = damping * sigma[0] ** 2 / math.sqrt(10)  # the first candidate
@@ -100,7 +104,7 @@ def test_a_rejected_step_leaves_the_state_and_raises_the_damping():
     assert stepper.state is before
     sigma_1 = float(report.sigma[0])
     assert report.damping == pytest.approx(1000 * damping * sigma_1**2)
-    assert stepper.save() == {"damping": report.damping, "rank": 8}
+    assert stepper.save() == {"damping": report.damping, "rank": 8, "sketch_dtype": None}
 
 
 def test_rank_is_bounded_by_the_configuration_and_by_rows_and_parameters():
@@ -132,32 +136,59 @@ def test_line_search_tries_every_step_length_once():
 K, CHUNK = 6, 20
 
 
-@pytest.mark.parametrize("stable", [False, True])
+@pytest.mark.parametrize("basis", ["replicated", "sharded"])
 @pytest.mark.parametrize("keep", ["factors", "nothing"])
-def test_a_step_allocates_nothing_of_the_size_of_the_jacobian_the_gramian_or_the_kernel(keep, stable):
+def test_a_step_allocates_nothing_of_the_size_of_the_jacobian_the_gramian_or_the_kernel(
+    keep, basis, monkeypatch
+):
+    monkeypatch.setattr("sngd.factors._TILE_BYTES", 1 << 14)
     case = Case(heat(500).problem, heat(500).naive, MLP((20, 20)))
-    config = SNGD(rank=K, adaptive_rank=False, stable_sketch=stable, corrections=2)
+    config = SNGD(rank=K, adaptive_rank=False, basis=basis, corrections=2)
     objective, stepper = _stepper(case, config, Plan(keep, CHUNK, 0))
     n, p = objective.jacobian(stepper.state.theta).shape
-    assert len(case.problem.conditions) * CHUNK < n
     with largest_allocation() as seen:
         report = stepper.step(objective, 1)
     assert report.accepted
     assert report.corrections > 0
-    # Y and Q, [A | r], and the rows of one chunk.
-    allowed = max(p * K, n * (K + 1), CHUNK * p)
+    # Y and Q, [A | r], and a tile of rows.
+    allowed = max(p * K, n * (K + 1), (1 << 14) // 8)
     assert allowed < min(n * n, n * p, p * p) / 20
     assert 0 < seen.elements <= allowed, seen
 
 
-def test_the_watch_sees_a_jacobian_that_is_kept():
+def test_the_watch_sees_a_jacobian_in_one_piece():
     """So that the test above could fail."""
     case = Case(heat(500).problem, heat(500).naive, MLP((20, 20)))
-    objective, stepper = _stepper(case, SNGD(rank=K), Plan("rows", None, 0))
-    n, p = objective.jacobian(stepper.state.theta).shape
+    objective, _ = _stepper(case, SNGD(rank=K))
+    jacobian = objective.jacobian(objective.collocation.network.initial)
     with largest_allocation() as seen:
-        stepper.step(objective, 1)
-    assert seen.elements > n * p / 4
+        jacobian.dense()
+    assert seen.elements == jacobian.shape[0] * jacobian.shape[1]
+
+
+def test_the_gradient_and_the_last_displacement_are_in_the_basis():
+    """With them the first step's model knows all of the gradient, and the next the way that was gone."""
+    case, k = heat(60), 6
+    objective, stepper = _stepper(case, SNGD(rank=k, adaptive_rank=False))
+    thetas = [stepper.state.theta]
+    for number in (1, 2, 3):
+        bases, linearize = [], stepper.form.linearize
+        stepper.form.linearize = lambda *a, f=linearize, b=bases: b.append(f(*a)) or b[-1]
+        state = stepper.state
+        assert stepper.step(objective, number).accepted
+        stepper.form.linearize = linearize
+        q = bases[0].basis.matrix
+        assert q.shape == (len(state.theta), k)
+        gradient = objective.jacobian(state.theta).rmatmul(state.residual)
+        wanted = [gradient] if number == 1 else [gradient, thetas[-1] - thetas[-2]]
+        for direction in wanted:
+            assert float((direction - q @ (q.T @ direction)).norm() / direction.norm()) < 1e-9
+        thetas.append(stepper.state.theta)
+    # without them they are not
+    objective, stepper = _stepper(case, SNGD(rank=k, recycle=False))
+    model = stepper.form.linearize(objective, stepper.state, 1)
+    q, gradient = model.basis.matrix, objective.jacobian(thetas[0]).rmatmul(stepper.state.residual)
+    assert float((gradient - q @ (q.T @ gradient)).norm() / gradient.norm()) > 1e-3
 
 
 def test_the_damping_has_a_floor_at_the_rounding_of_the_sketch():

@@ -300,11 +300,11 @@ def test_rejected_steps_in_between_do_not_end_a_run(monkeypatch):
 def test_an_interrupt_finishes_the_step_that_is_running(monkeypatch):
     before, calls, jacobian = signal.getsignal(signal.SIGINT), [], Objective.jacobian
 
-    def interrupted(objective, theta):
+    def interrupted(objective, theta, dtype=None):
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return jacobian(objective, theta)
+        return jacobian(objective, theta, dtype)
 
     monkeypatch.setattr(Objective, "jacobian", interrupted)
     trained, hook = _train(_run(max_steps=50))
@@ -317,7 +317,7 @@ def test_an_interrupt_finishes_the_step_that_is_running(monkeypatch):
 def test_a_second_interrupt_ends_at_once(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
 
-    def twice(objective, theta):
+    def twice(objective, theta, dtype=None):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not reached")

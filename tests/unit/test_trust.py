@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from sngd.basis import ReplicatedBasis
 from sngd.collectives import LocalRanks
 from sngd.objective import State
 from sngd.optimizers.sngd import SketchedModel
+from sngd.product import StoredProduct
 from sngd.trust import correct, line_search, next_rank, search_damping
 
 ROWS, COLUMNS = 12, 5
@@ -32,7 +34,9 @@ class Bowl:
         self.a, self.r, self.b = draw(ROWS, COLUMNS), draw(ROWS), draw(ROWS)
         self.bend, self.poison, self.tried = bend, poison, []
         state = State(torch.zeros(0), self.r, self.r, self.r, float(self.r.square().sum()))
-        self.model = SketchedModel(torch.eye(COLUMNS, dtype=torch.float64), self.a, state, LocalRanks())
+        ranks = LocalRanks()
+        basis = ReplicatedBasis(torch.eye(COLUMNS, dtype=torch.float64), ranks)
+        self.model = SketchedModel(basis, StoredProduct(self.a, ranks), state)
 
     def evaluate(self, z: Tensor) -> Trial:
         self.tried.append(z)

@@ -93,6 +93,42 @@ def test_a_suite_runs_in_processes_of_its_own_and_goes_on_where_it_stopped(capsy
     assert FILE.read_bytes() == before
 
 
+def test_scaling_measures_links_once_and_fits_what_is_stored(monkeypatch, capsys):
+    scaling = suites.SUITES["scaling"]
+    tasks = {
+        name: scaling.tasks[name] for name in ("alone 1/1", "alone 1/4", "weak 2 loopback", "weak 2 1gbit")
+    }
+    monkeypatch.setitem(suites.SUITES, "tiny", dataclasses.replace(scaling, tasks=tasks, seeds=1))
+    monkeypatch.setattr("sngd.bench.links.obstacle", lambda: "no root here")
+    measured, ran = [], []
+
+    def probe(jobs):
+        measured.append(dict.fromkeys((job.link, job.ranks) for job in jobs))
+        return [
+            {"link": "loopback", "kind": kind, "ranks": 2, "bytes": size, "seconds": 1e-4 + 1e-9 * size}
+            for kind in ("all-reduce", "reduce-scatter", "all-gather")
+            for size in (64, 2**20)
+        ]
+
+    def run(job):
+        ran.append(job.task)
+        pace = {"seconds": 0.1 * job.ranks, "cpu_seconds": 0.1, "evaluations": 4, "steps": 2, "traffic": {}}
+        return dataclasses.replace(invented(), pace=pace)
+
+    monkeypatch.setattr(command, "probe_links", probe)
+    monkeypatch.setattr(command, "run_job", run)
+    assert call("tiny", "--device", "cpu") == 0
+    assert call("tiny", "--device", "cpu") == 0
+    assert ran == ["alone 1/1", "alone 1/4", "weak 2 loopback"]
+    assert len(measured) == 1
+    said = capsys.readouterr().out
+    assert "left out are runs over limited links: no root here" in said
+    assert "| weak | 2 | loopback |" in said
+    content = json.loads(FILE.read_text())
+    assert [p["task"] for p in content["model"]["points"]] == ran
+    assert "#### Projection to GPUs" in Path("benchmarks/README.md").read_text()
+
+
 def test_only_what_is_missing_runs(calls):
     assert call("tiny", "--optimizers", "sngd") == 0
     assert call("tiny", "--seeds", "2") == 0

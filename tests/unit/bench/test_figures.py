@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from sngd.bench import suites
 from sngd.bench.figures import draw_suite, envelope, look, picture_name
+from sngd.bench.projection import project_all
 from tests.bench_records import content, reaching, record
 
 
@@ -113,9 +114,29 @@ def test_scaling_is_drawn_beside_what_would_be_perfect(tmp_path, figures):
         runs.append(reaching("sngd", 4.4, task=f"weak {ranks}", ranks=ranks))
     (path,) = draw_suite(content("scaling", "scaling", runs), tmp_path)
     assert path.name == "scaling.png"
-    lines = [line for line in figures[0].axes[0].lines if len(line.get_xdata()) == 2]
-    drawn = {(tuple(line.get_ydata()), line.get_linestyle()) for line in lines}
-    assert {((2.0, 1.2), "-"), ((2.0, 1.0), ":"), ((2.2, 2.2), "-"), ((2.2, 2.2), ":")} <= drawn
+    strong, weak = (
+        {(tuple(line.get_ydata()), line.get_linestyle()) for line in a.lines} for a in figures[0].axes
+    )
+    assert {((2.0, 1.2), "-"), ((2.0, 1.0), ":")} <= strong
+    assert {((2.2, 2.2), "-"), ((2.2, 2.2), ":")} <= weak
+
+
+def test_predictions_are_drawn_beside_measurements_and_the_projection_apart(tmp_path, figures):
+    runs = [
+        reaching("sngd", 4.0, task="alone 1/1"),
+        reaching("sngd", 2.4, task="strong 2 loopback", ranks=2),
+    ]
+    points = [{"task": "alone 1/1", "predicted": 2.1}, {"task": "strong 2 loopback", "predicted": 1.1}]
+    model = {"points": points, "projection": project_all((8, 16))}
+    drawn = draw_suite({**content("scaling", "scaling", runs), "model": model}, tmp_path)
+    assert [path.name for path in drawn] == ["scaling.png", "gpus-scaling.png"]
+    measured, projected = figures
+    lines = {(tuple(line.get_ydata()), line.get_linestyle()) for line in measured.axes[0].lines}
+    assert {((2.0, 1.2), "-"), ((2.1, 1.1), "--"), ((2.0, 1.0), ":")} <= lines
+    bars = [axes.containers for axes in projected.axes]
+    assert all(len(containers) == 3 * 5 for containers in bars), "three layouts of five parts"
+    lowest = [bar.get_height() for bar in bars[1][0]]
+    assert lowest[0] == pytest.approx(lowest[1]), "weak: a GPU's rows stay what they are"
 
 
 def test_nothing_to_draw_makes_no_folder(tmp_path):

@@ -115,13 +115,29 @@ def test_lines_are_read_back_up_to_where_a_kill_cut_them(tmp_path):
     lines.start(info)
     for step, note in ((1, "auto: kernel"), (2, None), (3, "auto: kernel")):
         error = float("nan") if step == 2 else 0.5
-        lines.step({"seconds": 0.1 * step, "step": step, "relative_l2": error, "loss": 1.0, "note": note})
+        lines.step(
+            {"seconds": 0.1 * step, "step": step, "relative_l2": error, "loss": 1.0, "note": note}
+            | {"step_seconds": 0.1, "evaluations": 3, "traffic": {}}
+        )
     path = tmp_path / "lines"
     path.write_text(path.read_text() + '{"row": [0.4, 4, 0.')
     outcome = runner._read(path)
     assert outcome.start["parameters"] == 3
     assert [row[1:3] for row in outcome.rows] == [[1, 0.5], [2, None], [3, 0.5]]
     assert outcome.notes == {"auto: kernel": 2}
+
+
+def test_the_pace_is_that_of_settled_steps():
+    steps = [
+        {"step_seconds": s, "cpu_seconds": s / 4, "evaluations": e}
+        | {"traffic": {"sketch": {"calls": 1, "bytes": 80, "seconds": s / 2}}}
+        for s, e in ((0.2, 4), (0.1, 5), (0.9, 4))
+    ]
+    steps[0]["traffic"] |= {"losses": {"calls": 3, "bytes": 24, "seconds": 0.03}}
+    pace = worker._pace(steps)
+    assert (pace["seconds"], pace["cpu_seconds"], pace["evaluations"], pace["steps"]) == (0.2, 0.05, 4, 3)
+    assert pace["traffic"]["sketch"] == pytest.approx({"calls": 1, "bytes": 80, "seconds": 0.2})
+    assert pace["traffic"]["losses"] == pytest.approx({"calls": 1, "bytes": 8, "seconds": 0.01})
 
 
 def test_of_several_ranks_the_one_with_the_text_is_heard(tmp_path):

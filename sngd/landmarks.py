@@ -1,0 +1,169 @@
+"""Landmarks: a subspace spanned by rows of J, of which no row is ever formed.
+
+The row space of a random set S of points' rows, together with a few vectors, in place of the range finder's
+image JᵀJΩ. In the kernel's terms it is the Nyström method on sampled columns (Williams and Seeger 2001):
+
+    B = [v_1 … v_e; J_S]   (e + l, P)      known through vectors and factors
+    B Bᵀ = V Λ Vᵀ                           entries are kernel products of factors; rows scaled to length 1
+    Q = Bᵀ C,   C = V Λ^{-1/2}              orthonormal; never formed
+    A = J Q = (J Bᵀ) C                      kernel products of the rank's factors with those of S
+
+It costs no pass over rows of J, no array of width P × k, and no P·k numbers of communication: every rank is
+told the points of S and works out their factors by itself. The price is that B Bᵀ squares the condition
+number: directions with Λ below rounding are lost, and A is known to rounding / √Λ.
+
+Letters
+    P        parameters; #n rows on this rank; l rows of the landmarks; e vectors; k ≤ e + l dimensions
+    S        landmarks: points whose rows, all components, span the subspace
+    d        coordinates of a point
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sngd.domain import fold, share
+from sngd.factors import kernel_block, kernel_points
+from sngd.jacobian import FactoredJacobian
+from sngd.problem import Problem
+from sngd.residual import Collocation
+
+if TYPE_CHECKING:
+    from sngd.collectives import Ranks
+
+__all__ = ["LandmarkBasis", "choose_landmarks", "draw_landmarks"]
+
+# Directions of B, its rows of length 1, with Λ below so many roundings of Λ_1 are dropped.
+_ROUNDINGS = 64
+
+
+def draw_landmarks(problem: Problem, rows: int, seed: int, step: int) -> list[list[int]]:
+    """Global indices of the landmarks among the points of every condition, in order.
+
+    Uniform over all points, without replacement; a function of (seed, step), so that every rank draws the
+    same.
+
+    Args:
+        problem: its conditions and their numbers of points.
+        rows: most rows of J that the landmarks may have; one point is drawn in any case.
+        seed: of the run.
+        step: number of the step.
+    """
+    ends = list(accumulate(c.points for c in problem.conditions))
+    generator = random.Random(fold((seed, step)))
+    chosen: list[list[int]] = [[] for _ in ends]
+    for drawn, index in enumerate(generator.sample(range(ends[-1]), min(max(rows, 1), ends[-1]))):
+        number = bisect_right(ends, index)
+        rows -= problem.signatures[number].components
+        if rows < 0 < drawn:
+            break
+        chosen[number].append(index - ends[number] + problem.conditions[number].points)
+    return [sorted(indices) for indices in chosen]
+
+
+def _collect(collocation: Collocation, chosen: list[list[int]], ranks: Ranks) -> list[Tensor]:
+    """Points of the landmarks, (l_c, d) of every condition, on every rank: l·d numbers are summed."""
+    lengths = [len(indices) for indices in chosen]
+    found = collocation.weights.new_zeros(sum(lengths), collocation.problem.domain.dim)
+    for number, part in enumerate(found.split(lengths)):
+        start, stop = share(collocation.problem.conditions[number].points, ranks.rank, ranks.size)
+        own = [(place, index - start) for place, index in enumerate(chosen[number]) if start <= index < stop]
+        if own:
+            places, indices = torch.tensor(own, device=found.device).unbind(1)
+            part[places] = collocation.points[number][indices]
+    return list(ranks.sum(found, "landmarks").split(lengths))
+
+
+class LandmarkBasis:
+    """Q = Bᵀ C, whose columns are orthonormal up to rounding / Λ.
+
+    Args:
+        landmarks: the rows J_S, in float64.
+        vectors: v_1 … v_e, (P,) each, the same on every rank.
+        cutoff: directions with Λ ≤ cutoff · Λ_1 are dropped.
+
+    Raises:
+        ValueError: B is not finite.
+    """
+
+    def __init__(self, landmarks: FactoredJacobian, vectors: Sequence[Tensor], cutoff: float) -> None:
+        self.landmarks = landmarks
+        self.vectors = landmarks.theta.new_empty(len(vectors), landmarks.shape[1])
+        for row, vector in zip(self.vectors, vectors, strict=True):
+            row.copy_(vector)
+        products = self._products(landmarks)  # J_S Bᵀ
+        inner = torch.cat([self.vectors @ self.vectors.T, products[:, : len(vectors)].T], dim=1)
+        gram = torch.cat([inner, products])
+        if not bool(torch.isfinite(gram).all()):
+            raise ValueError("the landmarks' rows of J are not finite: the residual's derivatives overflow")
+        lengths = gram.diagonal().clamp_min(0.0).sqrt()
+        scale = torch.where(lengths > 0, 1.0 / lengths, 0.0)
+        values, directions = torch.linalg.eigh(scale.unsqueeze(1) * gram * scale)
+        kept = values > cutoff * values[-1]
+        self.coefficients = scale.unsqueeze(1) * directions[:, kept] * values[kept].rsqrt()
+        self.rank = self.coefficients.shape[1]
+
+    def _products(self, jacobian: FactoredJacobian, coefficients: Tensor | None = None) -> Tensor:
+        """J Bᵀ (#n, e + l), or (J Bᵀ) C for coefficients C, in J's precision."""
+        own = [f.to(jacobian.dtype) for f in self.landmarks.factors()]
+        width = len(self.vectors) + self.landmarks.shape[0] if coefficients is None else self.rank
+        result = jacobian.theta.new_empty(jacobian.shape[0], width, dtype=jacobian.dtype)
+        block = kernel_points(jacobian.theta.device)
+        for chunk in jacobian.factors():
+            columns = [jacobian.times_vector(chunk, v).unsqueeze(1) for v in self.vectors]
+            tiles = chunk.split(block)
+            columns += [torch.cat([kernel_block(tile, f) for tile in tiles]) for f in own]
+            product = torch.cat(columns, dim=1)
+            if coefficients is not None:  # large and of both signs: summed in their own precision
+                product = product.to(coefficients.dtype) @ coefficients
+            result[chunk.rows] = product
+        return result
+
+    def times(self, jacobian: FactoredJacobian) -> Tensor:
+        """A = J Q (#n, k)."""
+        return self._products(jacobian, self.coefficients)
+
+    def displacement(self, z: Tensor) -> Tensor:
+        """Q z (P,), from the factors of the landmarks."""
+        weights = self.coefficients @ z.to(self.coefficients.dtype)
+        given, rows = weights.split([len(self.vectors), self.landmarks.shape[0]])
+        return self.landmarks.rmatmul(rows).addmv_(self.vectors.T, given)
+
+
+def choose_landmarks(
+    jacobian: FactoredJacobian, vectors: Sequence[Tensor], rank: int, seed: int, step: int, ranks: Ranks
+) -> tuple[LandmarkBasis, float]:
+    """A basis of some vectors and of rows of J at random points, the same on every rank.
+
+    Args:
+        jacobian: this rank's rows of J.
+        vectors: e of them, (P,) each, the same on every rank.
+        rank: k; landmarks have at most k − e rows, those of one point at the least.
+        seed: of the run.
+        step: number of the step.
+        ranks: sums the landmarks' coordinates.
+
+    Returns:
+        The basis, and the rounding of A = J Q in units of σ_1.
+
+    Raises:
+        ValueError: the rows of the landmarks are not finite.
+    """
+    collocation, theta = jacobian.collocation, jacobian.theta.double()
+    chosen = draw_landmarks(collocation.problem, rank - len(vectors), seed, step)
+    points = [x.double() for x in _collect(collocation, chosen, ranks)]
+    network = collocation.network.to(theta.dtype, theta.device)
+    weights = collocation.weights.double()
+    own = Collocation(collocation.problem, network, points, weights, collocation.chunk)
+    eps = torch.finfo(jacobian.dtype).eps
+    cutoff = _ROUNDINGS * eps
+    basis = LandmarkBasis(FactoredJacobian(own, theta, own.scale), vectors, cutoff)
+    return basis, eps / math.sqrt(cutoff)
