@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-__all__ = ["OutOfMemoryError", "is_out_of_memory", "naming_out_of_memory", "release"]
+__all__ = ["OutOfMemoryError", "first_line", "is_out_of_memory", "naming_out_of_memory", "release"]
 
 # What allocators and libraries say where the type of the error does not.
 _MESSAGES = (
@@ -54,9 +54,10 @@ def naming_out_of_memory(message: Callable[[], str]) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(f"{message()} ({_first_line(error)})") from error
+        raise OutOfMemoryError(f"{message()} ({first_line(error)})") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, without the advice that follows; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sngd.allocation import OutOfMemoryError, is_out_of_memory, release
+from sngd.allocation import OutOfMemoryError, first_line, is_out_of_memory, release
 from sngd.jet import field as field_jet
 from sngd.networks import Network
 from sngd.problem import Points, Problem, evaluate_residual
@@ -157,7 +157,7 @@ class Collocation:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                why = str(error).strip().partition("\n")[0]
+                why = first_line(error)
             if not results:  # the exception is gone, and with it the frames that held the chunk's arrays
                 if not spare():
                     self._halve(stop - start, why)

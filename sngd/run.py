@@ -270,7 +270,9 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
         if all(code == 0 for code in codes):
             return 0
         time.sleep(0.05)
-    rank, code = codes.index(failed[0]), failed[0]
+    # one that knows why it ended comes before those that merely lost it
+    code = USER_ERROR if USER_ERROR in failed else failed[0]
+    rank = codes.index(code)
     known = code in (USER_ERROR, INTERRUPTED)  # every rank has seen it or will; what is to be said is said
     deadline = time.monotonic() + _GRACE_SECONDS
     for child in children:

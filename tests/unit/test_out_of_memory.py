@@ -291,3 +291,34 @@ def test_a_process_that_runs_out_of_address_space_goes_on():
     assert 1000 < chunk < 100_000
     assert f"going on with {chunk}" in ended.stderr
     assert "memory" in ended.stderr
+
+
+RANKS = """
+import os
+from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
+
+box = Box(x=(0, 1))
+(X,) = box.axes
+seen = []
+
+
+def residual(u, p):
+    seen.append(len(p))
+    if os.environ.get("RANK") == "1" and len(seen) > 20:
+        raise MemoryError
+    return d(u, X, X) + 1
+
+
+ends = Condition("ends", lambda u, p: u, box.boundary(), 8)
+conditions = [Condition("equation", residual, box.interior, 40), ends]
+run = RunConfig(Problem(box, conditions), MLP((8, 8)), SNGD(rank=8), max_steps=200, device="cpu")
+"""
+
+
+def test_of_several_processes_the_one_without_memory_says_why(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("starved.py").write_text(RANKS)
+    assert main(["train", "starved.py", "--ranks", "2", "--run-dir", "run", "--quiet"]) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    assert said[0].startswith("error: rank 1 has no memory for one point")
