@@ -184,7 +184,7 @@ class Plan:
         if how.sharded:
             basis = math.ceil(sizes.parameters / sizes.ranks) * rank + 3 * block * rank
         else:
-            basis = sizes.parameters * rank
+            basis = (sizes.parameters + (block if how.block is None else 2 * block)) * rank
         rows = sizes.rows if how.stored else 2 * chunk * sizes.components
         copies = 2 * min(_QR_NUMBERS, 2 * max(basis, rows * rank))
         return {
@@ -205,14 +205,19 @@ class Plan:
         """Bytes of the busiest rank at its peak."""
         return sum(self.items(rank, arrangement).values())
 
-    def largest_rank(self, most: int) -> int:
-        """The largest k ≤ most whose step fits into the budget, at least 1."""
+    def largest_rank(self, most: int, basis: BasisName = "auto") -> int:
+        """The largest k ≤ most whose step fits into the budget, at least 1.
+
+        Args:
+            most: bound of k.
+            basis: where Q is.
+        """
         if not self.budget or self.sizes is None:
             return most
         low, high = 1, most + 1
         while high - low > 1:
             middle = (low + high) // 2
-            if self.total(middle) <= self.budget:
+            if self.total(middle, self.arrange(middle, basis)) <= self.budget:
                 low = middle
             else:
                 high = middle

@@ -185,7 +185,7 @@ class SketchedForm:
         self.config, self.seed = config, seed
         parameters = objective.collocation.network.parameters
         most = min(config.max_rank or parameters, parameters, rows)
-        self.largest = objective.plan.largest_rank(most)
+        self.largest = objective.plan.largest_rank(most, config.basis)
         self.rank = min(config.rank, self.largest)
         self.dtype = objective.sketch_dtype
         self.note = ""
