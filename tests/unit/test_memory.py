@@ -181,7 +181,7 @@ def test_a_budget_below_one_point_is_refused_with_what_it_would_take():
 # ---------------------------------------------------------------------------------------------
 
 RANK = 16
-TALL = Case(heat(160).problem, heat(160).naive, MLP((8, 8)))  # n·k is large
+TALL = Case(heat(240).problem, heat(240).naive, MLP((8, 8)))  # n·k is large
 WIDE = Case(heat(40).problem, heat(40).naive, MLP((40, 40)))  # P·k is large
 CHUNK = 40
 
