@@ -172,7 +172,7 @@ def replicate(
         jacobian: this rank's rows of J.
         whitened: this rank's rows of W.
         given: D (P, d), the same on every rank.
-        blocks: of parameters; the sum of one runs while the next is computed.
+        blocks: of parameters; two are held beside Y, the sum of one runs while the next is computed.
         ranks: who holds the other rows of J.
 
     Raises:
@@ -181,7 +181,12 @@ def replicate(
     k = whitened.rank
     y = jacobian.theta.new_empty(jacobian.shape[1], k + given.shape[1], dtype=jacobian.dtype)
     y[:, k:] = given
-    under_way: list[tuple[Block, Pending]] = []
+    under_way: deque[tuple[Block, Pending]] = deque()
+
+    def receive() -> None:
+        block, pending = under_way.popleft()
+        y[block.columns, :k] = pending.wait()
+
     for block in blocks:
         # what travels must be contiguous; alone, the product goes to its place at once
         part = y[block.columns, :k] if ranks.size == 1 else y.new_empty(block.width, k)
@@ -189,9 +194,12 @@ def replicate(
         for chunk in jacobian.factors():
             jacobian.add_transposed_times(chunk, whitened.rows(chunk), part, block.panels)
         if ranks.size > 1:
+            if under_way:
+                receive()
             under_way.append((block, ranks.start_sum(part, "sketch")))
-    for block, pending in under_way:
-        y[block.columns, :k] = pending.wait()
+    if under_way:
+        receive()
+    del part  # not needed beside the factorisation
     return ReplicatedBasis(orthonormalize(y), ranks)
 
 
@@ -230,4 +238,5 @@ def shard(
             receive()
         under_way.append((block, ranks.start_scatter_sum(part, "sketch")))
     receive()
+    del part
     return ShardedBasis(orthonormalize(y, ranks), blocks, ranks)

@@ -220,6 +220,8 @@ class Plan:
         if how.sharded:
             own = math.ceil(sizes.parameters / sizes.ranks) * rank
             basis = own + 3 * min(block, sizes.parameters) * rank
+        elif sizes.ranks > 1:
+            basis = own + 2 * min(block, sizes.parameters) * rank
         return {
             **self.items_of_any_step(),
             "work space": self._work_space(rank, how, own, basis),
@@ -258,6 +260,8 @@ class Plan:
 
         Args:
             most: bound.
+        elif sizes.ranks > 1:
+            basis = own + 2 * min(block, sizes.parameters) * rank
             basis: where Q is.
         """
         if not self.budget or self.sizes is None:

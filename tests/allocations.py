@@ -41,24 +41,28 @@ class _Watch(TorchDispatchMode):
     def __init__(self, seen: Allocations) -> None:
         super().__init__()
         self.seen = seen
+        # a weak reference keeps a storage's address from being used again
         self.live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.bytes = 0  # of these, at most: some may be dead
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         given = {storage._cdata for storage in _storages((args, kwargs))}
         out = func(*args, **kwargs)
-        # an address may be used again only once its entry is gone, so the dead leave first
-        self.live = {key: held for key, held in self.live.items() if not held[0].expired()}
         for storage in _storages(out):
             key = storage._cdata
             if key in self.live or key in given:  # a view, or written in place
                 continue
             self.live[key] = (StorageWeakRef(storage), storage.nbytes())
+            self.bytes += storage.nbytes()
             self.seen.count += 1
             elements = storage.nbytes() // storage_itemsize(out, key)
             if elements > self.seen.elements:
                 self.seen.elements, self.seen.operator = elements, str(func)
-        self.seen.peak_bytes = max(self.seen.peak_bytes, sum(size for _, size in self.live.values()))
+        if self.bytes > self.seen.peak_bytes:  # the dead leave only where it matters
+            self.live = {key: held for key, held in self.live.items() if not held[0].expired()}
+            self.bytes = sum(size for _, size in self.live.values())
+            self.seen.peak_bytes = max(self.seen.peak_bytes, self.bytes)
         return out
 
 
