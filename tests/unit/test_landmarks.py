@@ -264,6 +264,15 @@ def test_dampings_below_the_rounding_of_the_gram_matrix_are_not_tried() -> None:
     assert eps**2 * model.largest < model.least_damping < eps * model.largest
 
 
+def test_a_mixed_run_takes_the_precision_of_the_parameters() -> None:
+    case = CASES["heat"]()
+    objective = Objective(case.collocation(), LOCAL, Plan("factors", None, 0), torch.float32)
+    state = objective.evaluate(parameters(objective.collocation))
+    for subspace, want in (("landmarks", torch.float64), ("range_finder", torch.float32)):
+        form = SketchedForm(SNGD(rank=RANK, subspace=subspace), objective, 0, 40)
+        assert form.linearize(objective, state, 1).product.dtype == want
+
+
 def test_subspace_is_one_of_two() -> None:
     with pytest.raises(ValueError) as caught:
         SNGD(subspace="rows")
