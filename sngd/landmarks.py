@@ -10,7 +10,8 @@ image JᵀJΩ. In the kernel's terms it is the Nyström method on sampled column
 
 It costs no pass over rows of J, no array of width P × k, and no P·k numbers of communication: every rank is
 told the points of S and works out their factors by itself. The price is that B Bᵀ squares the condition
-number: directions with Λ below rounding are lost, and A is known to rounding / √Λ.
+number: directions with Λ below rounding are lost, and A is known to rounding / √Λ. In float32 that is so
+little that steps are lost (benchmarks/NOTES.md); the sketched form therefore asks for θ's precision here.
 
 Letters
     P        parameters; #n rows on this rank; l rows of the landmarks; e vectors; k ≤ e + l dimensions

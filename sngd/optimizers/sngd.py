@@ -199,7 +199,8 @@ class SketchedForm:
         most = min(config.max_rank or parameters, parameters, rows)
         self.largest = objective.plan.largest_rank(most, config.basis)
         self.rank = min(config.rank, self.largest)
-        self.dtype = objective.sketch_dtype
+        # products of factors are cheap, and the landmarks' condition number is squared: no float32 for them
+        self.dtype = None if config.subspace == "landmarks" else objective.sketch_dtype
         self.note = ""
         self._from: Tensor | None = None  # θ of the last linearisation
         self._last: Tensor | None = None  # displacement of the last step that moved
