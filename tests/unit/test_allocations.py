@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sngd.collectives import LocalRanks
 from sngd.basis import make_blocks, replicate
+from sngd.collectives import LocalRanks
 from sngd.core import factor
 from sngd.domain import Box
 from sngd.gram import Layout, form_kernel
