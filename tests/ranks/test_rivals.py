@@ -25,7 +25,7 @@ def _runs() -> dict[str, RunConfig]:
         "adam": RunConfig(problem, network, Adam(rate=0.01, schedule="cosine"), **SMALL),
         "lbfgs": RunConfig(problem, network, LBFGS(), **SMALL),
         "ssbroyden": RunConfig(problem, network, SSBroyden(), **SMALL),
-        "ssbfgs": RunConfig(problem, network, SSBroyden("ssbfgs"), **{**SMALL, "memory_gb": 3e-4}),
+        "ssbfgs": RunConfig(problem, network, SSBroyden("ssbfgs"), **{**SMALL, "memory_gb": 2e-3}),
         "moving": RunConfig(
             burgers(0.05, 151, 31), network, SSBroyden(), balance=True, resample_every=4, **SMALL
         ),
