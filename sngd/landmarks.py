@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,14 +41,15 @@ if TYPE_CHECKING:
 __all__ = ["LandmarkBasis", "choose_landmarks", "draw_landmarks"]
 
 # Directions of B, its rows of length 1, with Λ below so many roundings of Λ_1 are dropped.
-_ROUNDINGS = 64
+_ROUNDINGS = 8
 
 
 def draw_landmarks(problem: Problem, rows: int, seed: int, step: int) -> list[list[int]]:
     """Global indices of the landmarks among the points of every condition, in order.
 
-    Uniform over all points, without replacement; a function of (seed, step), so that every rank draws the
-    same.
+    A point is likely in proportion to the scale 1/√N_c of its rows: a condition is drawn with probability
+    ∝ √N_c, then one of its points, without replacement. A function of (seed, step), so that every rank draws
+    the same.
 
     Args:
         problem: its conditions and their numbers of points.
@@ -58,15 +57,17 @@ def draw_landmarks(problem: Problem, rows: int, seed: int, step: int) -> list[li
         seed: of the run.
         step: number of the step.
     """
-    ends = list(accumulate(c.points for c in problem.conditions))
     generator = random.Random(fold((seed, step)))
-    chosen: list[list[int]] = [[] for _ in ends]
-    for drawn, index in enumerate(generator.sample(range(ends[-1]), min(max(rows, 1), ends[-1]))):
-        number = bisect_right(ends, index)
+    counts = [c.points for c in problem.conditions]
+    queues = [generator.sample(range(n), min(n, max(rows, 1))) for n in counts]
+    chosen: list[list[int]] = [[] for _ in counts]
+    while any(queues):
+        weights = [math.sqrt(n) if queue else 0.0 for n, queue in zip(counts, queues, strict=True)]
+        (number,) = generator.choices(range(len(counts)), weights)
         rows -= problem.signatures[number].components
-        if rows < 0 < drawn:
+        if rows < 0 and any(chosen):
             break
-        chosen[number].append(index - ends[number] + problem.conditions[number].points)
+        chosen[number].append(queues[number].pop())
     return [sorted(indices) for indices in chosen]
 
 
