@@ -34,7 +34,7 @@ from sngd.trust import Outcome, next_rank
 __all__ = ["SNGD"]
 
 # A float32 sketch serves while √λ is so many times above its rounding.
-_ESCALATION = 10.0
+_ESCALATION = 100.0
 # A sketch of fewer columns has none to spare for directions of its own.
 _LEAST_RANK = 4
 

@@ -85,7 +85,7 @@ def test_problems_are_solved(problem, steps, accuracy, fields, seed):
     [
         (poisson5d(300, 100), 12),
         (poisson10d(200, 300), 12),
-        (poisson100d(10, 200), 12),
+        (poisson100d(50, 200), 20),
         (heat4d(300, 60, 60), 8),
         (log_fokker_planck(2, 300, 100), 12),
     ],
@@ -122,9 +122,10 @@ def test_a_periodic_embedding_with_harmonics_solves_transport_and_is_periodic():
 
 
 def test_the_published_line_search_works_but_is_behind_the_trust_region():
-    published = trained_error(
-        heat(400, 40, 80), steps=16, optimizer=SNGD(globalization="line_search", adaptive_rank=False)
+    as_published = SNGD(
+        globalization="line_search", adaptive_rank=False, test_matrix="gaussian", recycle=False
     )
+    published = trained_error(heat(400, 40, 80), steps=16, optimizer=as_published)
     ours = trained_error(heat(400, 40, 80), steps=16)
     assert published < 0.5
     assert ours < 0.1 * published

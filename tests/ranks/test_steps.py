@@ -26,7 +26,7 @@ NAMES = ["heat", "burgers", "transport", "gaussian", "line_search", *FORMS]
 def test_losses_do_not_depend_on_the_number_of_ranks(name, size):
     alone, together = losses(name, 1), losses(name, size)
     assert len(alone) == STEPS
-    assert alone[-1] < 0.5 * alone[0]
+    assert alone[-1] < (0.8 if name == "line_search" else 0.5) * alone[0]
     assert [r["rank"] for r in followed(name, size)[0].records] == [
         r["rank"] for r in followed(name, 1)[0].records
     ]
