@@ -37,6 +37,7 @@ BAD_SNGD = [
     *[("rank", value) for value in (0, -1, 2.5, "64", None, True)],
     *[("max_rank", value) for value in (63, 0, 100.5, "100")],
     *[("adaptive_rank", value) for value in (1, None)],
+    *[("subspace", value) for value in ("rows", None)],
     *[("test_matrix", value) for value in ("normal", None)],
     *[("recycle", value) for value in (0, "no")],
     *[("basis", value) for value in ("split", None, True)],
