@@ -70,7 +70,8 @@ def sketched_payloads(
     """
     if ranks == 1:
         return []
-    basis, fresh = float(parameters * rank * number_bytes), rank - given
+    padded = ranks * math.ceil(parameters / ranks) if sharded else parameters  # equal shares
+    basis, fresh = float(padded * rank * number_bytes), rank - given
     found = [
         Payload("losses", "all-reduce", float(conditions * _FLOAT64), evaluations),
         Payload("sketch", "reduce-scatter" if sharded else "all-reduce", basis * fresh / rank),
@@ -82,7 +83,7 @@ def sketched_payloads(
     if sharded:
         found.append(Payload("triangles", "all-gather", float(ranks * rank**2 * number_bytes)))
         found.append(Payload("basis", "all-gather", basis))
-        found.append(Payload("displacement", "all-gather", float(parameters * number_bytes), evaluations))
+        found.append(Payload("displacement", "all-gather", float(padded * number_bytes), evaluations))
     return found
 
 

@@ -300,7 +300,7 @@ def test_rejected_steps_in_between_do_not_end_a_run(monkeypatch):
 def test_an_interrupt_finishes_the_step_that_is_running(monkeypatch):
     before, calls, jacobian = signal.getsignal(signal.SIGINT), [], Objective.jacobian
 
-    def interrupted(objective, theta, dtype=None):
+    def interrupted(objective, theta, *how):
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGINT)
@@ -317,7 +317,7 @@ def test_an_interrupt_finishes_the_step_that_is_running(monkeypatch):
 def test_a_second_interrupt_ends_at_once(monkeypatch):
     before = signal.getsignal(signal.SIGINT)
 
-    def twice(objective, theta, dtype=None):
+    def twice(objective, theta, *how):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not reached")
