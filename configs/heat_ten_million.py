@@ -9,5 +9,6 @@ run = RunConfig(
     optimizer=SNGD(rank=32, max_rank=64),
     precision="mixed",
     max_steps=5,
+    target_error=1e-3,
     evaluate_points=2000,
 )

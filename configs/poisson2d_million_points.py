@@ -14,4 +14,5 @@ run = RunConfig(
     precision="mixed",
     max_steps=20,
     max_seconds=600,
+    target_error=1e-4,
 )

@@ -260,8 +260,6 @@ class Plan:
 
         Args:
             most: bound.
-        elif sizes.ranks > 1:
-            basis = own + 2 * min(block, sizes.parameters) * rank
             basis: where Q is.
         """
         if not self.budget or self.sizes is None:

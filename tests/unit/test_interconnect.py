@@ -130,5 +130,5 @@ def test_sharding_moves_the_basis_once_more_and_nothing_travels_alone():
     by_label = {p.what: p for p in shared}
     assert by_label["sketch"].kind == "reduce-scatter"
     assert (by_label["sketch"].bytes, by_label["basis"].bytes) == (1000 * 9 * 4, 1000 * 10 * 4)
-    assert by_label["displacement"].bytes == 1000 * 8
+    assert by_label["displacement"].bytes == 1000 * 4
     assert sum(p.calls for p in shared if p.what == "triangles") == 3

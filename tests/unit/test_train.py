@@ -304,7 +304,7 @@ def test_an_interrupt_finishes_the_step_that_is_running(monkeypatch):
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return jacobian(objective, theta, dtype)
+        return jacobian(objective, theta, *how)
 
     monkeypatch.setattr(Objective, "jacobian", interrupted)
     trained, hook = _train(_run(max_steps=50))
