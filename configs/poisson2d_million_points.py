@@ -2,6 +2,8 @@
 
 With little memory (`--memory-gb 0.3`) nothing of the size of points × rank is kept: products with A = J Q are
 recomputed.
+
+Source: Müller and Zeinhofer, ICML 2023 (equation); widths and points are our own.
 """
 
 from sngd import MLP, SNGD, RunConfig
