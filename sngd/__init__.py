@@ -8,12 +8,16 @@ One training step is one walk through the package:
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
     networks      layers of matrices that Taylor channels travel through
     residual      conditions on this rank's points → weighted residual r (#n,)
-    jacobian      rows of J through their factors; J V, Jᵀ W, Jᵀ J V, J Jᵀ
+    factors       factors of the rows of J; rows formed in tiles
+    jacobian      products with J: J V, Jᵀ W
+    memory        what a rank holds, how a step is arranged to fit
     objective     the loss over ranks; balancing
-    sketch        test matrix, range finder, orthonormal basis Q
+    sketch        test matrix, stable range finder
+    basis         orthonormal basis Q, replicated or sharded; landmarks
+    product       A = J Q, stored or recomputed
     gram          kernel J Jᵀ and Gramian Jᵀ J of the rivals
     collectives   sums over ranks
-    core          TSQR, SVD of the k×k triangle, damped solutions
+    core          QR over ranks, SVD of the k×k triangle, damped solutions
     trust         damping judged after chord corrections; adaptive rank
     optimizers    the step
     train         the loop

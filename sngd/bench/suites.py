@@ -42,7 +42,12 @@ TASKS = {
 # label: optimizer, settings, form, more fields of RunConfig
 ENTRIES = {
     "sngd": Entry("sngd", form="sketched"),
-    "sngd-ls": Entry("sngd", {"globalization": "line_search"}, form="sketched"),
+    # as published
+    "sngd-ls": Entry(
+        "sngd",
+        {"globalization": "line_search", "test_matrix": "gaussian", "recycle": False},
+        form="sketched",
+    ),
     "engd": Entry("engd", form="exact"),
     "engd-damped": Entry("engd", {"fixed_damping": 1e-12}, form="exact"),
     "engd-tr": Entry("engd", {"globalization": "trust_region"}, form="exact"),
