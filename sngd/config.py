@@ -124,7 +124,9 @@ class RunConfig:
 
     @property
     def sketch_dtype(self) -> torch.dtype:
-        """Of factors and sketch, to begin with."""
+        """Of factors and sketch, to begin with; landmarks need that of θ."""
+        if isinstance(self.optimizer, SNGD) and self.optimizer.placement == "landmarks":
+            return self.dtype
         return torch.float64 if self.precision == "float64" else torch.float32
 
 

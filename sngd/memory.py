@@ -17,14 +17,16 @@ from typing import Literal
 
 import torch
 
-from sngd.factors import make_panels, tile_numbers
+from sngd.factors import kernel_points, make_panels, tile_numbers
 from sngd.jacobian import Keep
 from sngd.networks import Network
 from sngd.problem import Problem
 
-__all__ = ["Arrangement", "BasisName", "Plan", "Sizes", "available_bytes", "make_plan"]
+__all__ = ["Arrangement", "BasisName", "Placement", "Plan", "Sizes", "available_bytes", "make_plan"]
 
+# Where Q is asked to be; with landmarks it is nowhere, but known through rows of J that span it.
 BasisName = Literal["auto", "replicated", "sharded"]
+Placement = Literal["auto", "replicated", "sharded", "landmarks"]
 
 # Shares of the budget: factors that are kept, one chunk in flight.
 _KEPT_SHARE, _CHUNK_SHARE = 0.4, 0.125
@@ -51,6 +53,10 @@ _LEAST_BLOCK_BYTES = 1_000_000
 _QR_COPIES, _TRIANGLE_COPIES, _TRIANGLE_ROWS = 4, 3, 1 << 14
 # Numbers of it on a CPU; a GPU takes all.
 _QR_NUMBERS = 1 << 23
+# Landmarks are float64 whatever the run: factors, and vectors of parameters (two that Q holds, a step).
+_DOUBLE, _LANDMARK_VECTORS = 8, 3
+# Arrays of a block of points and the landmarks' rows × channels: sum, products of inputs and of cotangents.
+_KERNEL_ARRAYS = 3
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Sizes:
         tile: bytes of a tile of rows.
         panel: parameters of the widest panel, which a block cannot be smaller than.
         factored: numbers that a QR factorisation takes at once.
+        kernel: points of a block of products between factors.
     """
 
     parameters: int
@@ -86,6 +93,7 @@ class Sizes:
     tile: int
     panel: int = 1
     factored: int = _QR_NUMBERS
+    kernel: int = kernel_points(torch.device("cpu"))
 
     @classmethod
     def of(
@@ -115,12 +123,17 @@ class Sizes:
             tile=numbers * size,
             panel=max(panel.width for panel in make_panels(network, numbers)),
             factored=sys.maxsize if device.type == "cuda" else _QR_NUMBERS,
+            kernel=kernel_points(device),
         )
 
     @property
     def factors_of_a_point(self) -> int:
         """Numbers that stand for the rows of one point."""
         return self.channels * self.components * self.widths
+
+    def factors_of_landmarks(self, rank: int) -> int:
+        """Numbers that stand for the landmarks of a rank k: at most k rows, or those of one point."""
+        return max(rank, self.components) * self.channels * self.widths
 
 
 @dataclass(frozen=True)
@@ -131,11 +144,13 @@ class Arrangement:
         sharded: rows of Q spread over ranks.
         block: parameters whose collective runs while the next block is computed; None for one block.
         stored: keep A = J Q; otherwise products with it are recomputed from the factors.
+        landmarks: Q is spanned by rows of J and not formed.
     """
 
     sharded: bool
     block: int | None
     stored: bool
+    landmarks: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,13 +169,15 @@ class Plan:
     budget: int
     sizes: Sizes | None = None
 
-    def arrange(self, rank: int, basis: BasisName = "auto") -> Arrangement:
+    def arrange(self, rank: int, basis: Placement = "auto") -> Arrangement:
         """How to arrange a step of this rank.
 
         Args:
             rank: k.
             basis: where Q is; "auto" decides by size.
         """
+        if basis == "landmarks":
+            return Arrangement(False, None, True, landmarks=True)
         sizes = self.sizes
         if sizes is None:
             return Arrangement(basis == "sharded", None, True)
@@ -213,6 +230,8 @@ class Plan:
         sizes = self.sizes
         assert sizes is not None
         how = self.arrange(rank) if arrangement is None else arrangement
+        if how.landmarks:
+            return self._items_with_landmarks(rank)
         small = sizes.sketch_itemsize
         block = sizes.parameters if how.block is None else max(how.block, sizes.panel)
         own = sizes.parameters * rank
@@ -231,6 +250,37 @@ class Plan:
             "core": (10 + sizes.ranks) * (rank + 1) ** 2 * 8,
         }
 
+    def _items_with_landmarks(self, rank: int) -> dict[str, int]:
+        """As `items`, where Q is spanned by rows of J: no P·k numbers, no tile of rows."""
+        sizes = self.sizes
+        assert sizes is not None
+        rows, numbers = self.points_at_once * sizes.components, sizes.factors_of_landmarks(rank)
+        rounded = 0 if sizes.itemsize == _DOUBLE else sizes.itemsize  # once more in J's precision
+        landmarks = numbers * (_DOUBLE + rounded)
+        vectors = _LANDMARK_VECTORS * sizes.parameters * (_DOUBLE + rounded)
+        passed = self.items_of_any_step()["work space"]
+        block = min(sizes.kernel * sizes.components, rows) * max(rank, sizes.components) * sizes.channels
+        products = (_PRODUCTS * rows * rank + _KERNEL_ARRAYS * block) * _DOUBLE
+        if self.keep == "factors":  # made before there are landmarks
+            passed -= landmarks + vectors
+        else:
+            products += passed
+        made = int(_TEMPORARIES * _DOUBLE * min(self.points_at_once * sizes.factors_of_a_point, numbers))
+        return {
+            **self.items_of_any_step(),
+            "work space": max(passed, made, products, self._triangle_space(rank)),
+            "landmarks": landmarks,
+            "vectors in Q": vectors,
+            "product A": sizes.rows * rank * sizes.itemsize,
+            "core": (12 + sizes.ranks) * (rank + 1) ** 2 * _DOUBLE,
+        }
+
+    def _triangle_space(self, rank: int) -> int:
+        """Bytes of a QR factorisation of some rows of [A | r]."""
+        sizes = self.sizes
+        assert sizes is not None
+        return _TRIANGLE_COPIES * min(_TRIANGLE_ROWS, sizes.rows) * (rank + 1) * sizes.itemsize
+
     def _work_space(self, rank: int, how: Arrangement, own: int, basis: int) -> int:
         """Bytes of what comes and goes: a chunk of points or a factorisation, whichever is more.
 
@@ -248,14 +298,13 @@ class Plan:
             chunk = max(chunk - basis * small, _PRODUCTS * rows * rank * small)
         if not how.stored:
             chunk += _TRIANGLE_COPIES * rows * (rank + 1) * s
-        triangle = _TRIANGLE_COPIES * min(_TRIANGLE_ROWS, sizes.rows) * (rank + 1) * s
-        return max(chunk, _QR_COPIES * min(sizes.factored, own) * small, triangle)
+        return max(chunk, _QR_COPIES * min(sizes.factored, own) * small, self._triangle_space(rank))
 
     def total(self, rank: int, arrangement: Arrangement | None = None) -> int:
         """Bytes of the busiest rank at its peak."""
         return sum(self.items(rank, arrangement).values())
 
-    def largest_rank(self, most: int, basis: BasisName = "auto") -> int:
+    def largest_rank(self, most: int, basis: Placement = "auto") -> int:
         """The largest k ≤ most whose step fits into the budget, at least 1.
 
         Args:

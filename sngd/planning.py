@@ -16,7 +16,8 @@ from sngd.basis import make_blocks
 from sngd.config import RunConfig
 from sngd.costs import Size
 from sngd.factors import make_panels, tile_numbers
-from sngd.memory import Arrangement, BasisName, Plan, Sizes, bytes_of_a_point, make_plan
+from sngd.landmarks import draw_landmarks
+from sngd.memory import Arrangement, Placement, Plan, Sizes, bytes_of_a_point, make_plan
 from sngd.networks import Network
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.optimizers.auto import first_rank
@@ -79,9 +80,9 @@ class Forecast:
         return isinstance(self.run.optimizer, (SNGD, Auto))
 
     @property
-    def basis(self) -> BasisName:
+    def basis(self) -> Placement:
         """Where Q is asked to be."""
-        return self.run.optimizer.basis if isinstance(self.run.optimizer, SNGD) else "auto"
+        return self.run.optimizer.placement if isinstance(self.run.optimizer, SNGD) else "auto"
 
     @property
     def largest(self) -> int:
@@ -155,7 +156,7 @@ class Forecast:
         return self.sizes.parameters**2 * self.sizes.itemsize
 
     def traffic(
-        self, rank: int, evaluations: int = EVALUATIONS, corrections: int = CORRECTIONS
+        self, rank: int, evaluations: int = EVALUATIONS, corrections: int = CORRECTIONS, step: int = 2
     ) -> dict[str, int]:
         """Bytes that travel in a sketched step under the trust region, by label; nothing on one rank.
 
@@ -165,10 +166,13 @@ class Forecast:
             rank: k.
             evaluations: of the residual.
             corrections: that are solved for.
+            step: its number, which landmarks depend on.
         """
         sizes, how = self.sizes, self.arrange(rank)
         if sizes.ranks == 1:
             return {}
+        if how.landmarks:
+            return self._traffic_with_landmarks(rank, evaluations, corrections, step)
         s, small, ranks, k = sizes.itemsize, sizes.sketch_itemsize, sizes.ranks, rank
         numbers = tile_numbers(self.run.sketch_dtype, self.device)
         blocks = make_blocks(make_panels(self.network, numbers), how.block, ranks)
@@ -185,6 +189,36 @@ class Forecast:
             moved["displacement"] = padded * small * evaluations
         return moved
 
+    def _traffic_with_landmarks(
+        self, rank: int, evaluations: int, corrections: int, step: int
+    ) -> dict[str, int]:
+        """As `traffic`, where Q is spanned by rows of J; a rank that loses directions sends less."""
+        sizes, s = self.sizes, self.sizes.itemsize
+        given, points, rows = self.landmarks(rank, step)
+        dimensions = given + rows  # points of several components need not make up k
+        moved = {
+            "losses": 8 * len(self.run.problem.conditions) * evaluations,
+            "landmarks": points * sizes.dim * s,
+            "triangles": sizes.ranks * (dimensions + 1) ** 2 * s,
+            "projections": dimensions * s * corrections,
+        }
+        if given:
+            moved["gradient"] = sizes.parameters * s
+        return moved
+
+    def landmarks(self, rank: int, step: int = 2) -> tuple[int, int, int]:
+        """What spans Q: vectors, and landmarks by their points and rows.
+
+        Args:
+            rank: k.
+            step: its number; the first has no displacement before it to recycle.
+        """
+        assert isinstance(self.run.optimizer, SNGD)
+        problem, given = self.run.problem, min(self.run.optimizer.recycled(rank), step)
+        points = [len(indices) for indices in draw_landmarks(problem, rank - given, self.run.seed, step)]
+        rows = [n * s.components for n, s in zip(points, problem.signatures, strict=True)]
+        return given, sum(points), sum(rows)
+
     # -----------------------------------------------------------------------------------------
     # Words
     # -----------------------------------------------------------------------------------------
@@ -199,6 +233,8 @@ class Forecast:
     def basis_words(self, rank: int) -> str:
         """Where Q is."""
         how = self.arrange(rank)
+        if how.landmarks:
+            return f"spanned by {self.landmarks(rank)[2]:,} rows of J (landmarks)"
         block = "" if how.block is None else f", in blocks of {how.block:,} parameters"
         return ("sharded over ranks" if how.sharded else "whole on every rank") + block
 

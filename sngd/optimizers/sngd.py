@@ -24,7 +24,7 @@ from sngd.basis import Basis, make_blocks, replicate, shard
 from sngd.checks import require, whole, within
 from sngd.core import factor
 from sngd.landmarks import choose_landmarks
-from sngd.memory import BasisName
+from sngd.memory import BasisName, Placement
 from sngd.objective import Objective, State
 from sngd.optimizers.gauss_newton import GaussNewton, Globalization, LineSearch, Rule, TrustRegion
 from sngd.product import Product, make_product
@@ -116,6 +116,24 @@ class SNGD:
             ("halvings", whole(self.halvings, 0), "a whole number ≥ 0"),
         ]
         require(self, checks, "optimizer.")
+        if self.subspace == "landmarks" and self.basis == "sharded":
+            raise ValueError(
+                "optimizer.basis='sharded' goes with optimizer.subspace='range_finder' only: with "
+                "optimizer.subspace='landmarks' there is no array Q to shard, leave basis='auto'"
+            )
+
+    @property
+    def placement(self) -> Placement:
+        """Where Q is, as a memory plan is asked for it."""
+        return "landmarks" if self.subspace == "landmarks" else self.basis
+
+    def recycled(self, rank: int) -> int:
+        """Vectors that Q holds whatever else it is made of, once there was a step: gradient, displacement.
+
+        Args:
+            rank: k.
+        """
+        return 2 if self.recycle and rank >= _LEAST_RANK else 0
 
     def start(self, objective: Objective, state: State, seed: int, rows: int) -> GaussNewton[SketchedModel]:
         """A stepper at a state.
@@ -197,7 +215,7 @@ class SketchedForm:
         self.config, self.seed = config, seed
         parameters = objective.collocation.network.parameters
         most = min(config.max_rank or parameters, parameters, rows)
-        self.largest = objective.plan.largest_rank(most, config.basis)
+        self.largest = objective.plan.largest_rank(most, config.placement)
         self.rank = min(config.rank, self.largest)
         # products of factors are cheap, and the landmarks' condition number is squared: no float32 for them
         self.dtype = None if config.subspace == "landmarks" else objective.sketch_dtype
@@ -224,14 +242,15 @@ class SketchedForm:
         )
 
     def _linearize(self, objective: Objective, state: State, number: int) -> SketchedModel:
-        theta, ranks, how = state.theta, objective.ranks, objective.plan.arrange(self.rank, self.config.basis)
+        theta, ranks = state.theta, objective.ranks
+        how = objective.plan.arrange(self.rank, self.config.placement)
         jacobian = objective.jacobian(theta, self.dtype, self.rank)
         network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)
         rows, directions = self._recycled(state)
-        if self.config.subspace == "landmarks":
+        if how.landmarks:
             vectors = [ranks.sum(jacobian.rmatmul(r), "gradient") for r in rows.T] + list(directions.T)
             chosen, rounding = choose_landmarks(jacobian, vectors, self.rank, self.seed, number, ranks)
-            return SketchedModel(chosen, make_product(jacobian, chosen, ranks, True), state, rounding)
+            return SketchedModel(chosen, make_product(jacobian, chosen, ranks, how.stored), state, rounding)
         fresh = self.rank - rows.shape[1] - directions.shape[1]
         test = draw_test_matrix(self.config.test_matrix, network, fresh, self.seed, number, like)
         whitened = Whitened(jacobian, rows, test, ranks, how.stored)
@@ -247,7 +266,7 @@ class SketchedForm:
             self._last = moved
         self._from = state.theta
         rows, directions = state.residual.unsqueeze(1), state.theta.unsqueeze(1)[:, :0]
-        if not self.config.recycle or self.rank < _LEAST_RANK:
+        if not self.config.recycled(self.rank):
             return rows[:, :0], directions
         return rows, directions if self._last is None else self._last.unsqueeze(1)
 

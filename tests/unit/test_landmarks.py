@@ -275,6 +275,14 @@ def test_a_mixed_run_takes_the_precision_of_the_parameters() -> None:
         assert form.linearize(objective, state, 1).product.dtype == want
 
 
+def test_there_is_nothing_to_shard() -> None:
+    with pytest.raises(ValueError) as caught:
+        SNGD(subspace="landmarks", basis="sharded")
+    assert "optimizer.basis='sharded'" in str(caught.value)
+    assert "optimizer.subspace='landmarks'" in str(caught.value)
+    assert SNGD(subspace="landmarks", basis="replicated").placement == "landmarks"
+
+
 def test_subspace_is_one_of_two() -> None:
     with pytest.raises(ValueError) as caught:
         SNGD(subspace="rows")

@@ -93,7 +93,7 @@ def test_the_largest_rank_fits_and_the_next_does_not():
         assert plan.largest_rank(max(1, largest - 1)) == max(1, largest - 1)
 
 
-@pytest.mark.parametrize("basis", ["auto", "replicated", "sharded"])
+@pytest.mark.parametrize("basis", ["auto", "replicated", "sharded", "landmarks"])
 @pytest.mark.parametrize("ranks", [1, 4])
 @pytest.mark.parametrize("keep", ["factors", "nothing"])
 def test_the_largest_rank_grows_with_the_budget(ranks, basis, keep):
@@ -109,7 +109,7 @@ def test_the_largest_rank_grows_with_the_budget(ranks, basis, keep):
 def test_a_rank_that_fits_shards_or_recomputes_as_the_step_will():
     """The rank is the largest for the arrangement that the configuration asks for, not for another."""
     for plan in plans_of(sizes_of(heat(600))):
-        for basis in ("replicated", "sharded"):
+        for basis in ("replicated", "sharded", "landmarks"):
             largest = plan.largest_rank(500, basis)
             assert largest == 1 or plan.total(largest, plan.arrange(largest, basis)) <= plan.budget
 
@@ -189,6 +189,8 @@ CHUNK = 40
 def step_of(case: Case, plan: Plan, how: Arrangement, ranks: int) -> list[Allocations]:
     """What each rank allocates in its second step."""
 
+    subspace = "landmarks" if how.landmarks else "range_finder"
+
     class Fixed(Plan):
         def arrange(self, rank, basis="auto"):
             return how
@@ -198,7 +200,7 @@ def step_of(case: Case, plan: Plan, how: Arrangement, ranks: int) -> list[Alloca
     def work(group) -> Allocations:
         objective = Objective(case.collocation(rank=group.rank, ranks=group.size), group, fixed)
         state = objective.evaluate(parameters(objective.collocation))
-        config = SNGD(rank=RANK, adaptive_rank=False, corrections=1)
+        config = SNGD(rank=RANK, adaptive_rank=False, corrections=1, subspace=subspace)
         stepper = config.start(objective, state, 0, 10**6)
         stepper.step(objective, 1)
         with largest_allocation() as seen:
@@ -217,8 +219,10 @@ def step_of(case: Case, plan: Plan, how: Arrangement, ranks: int) -> list[Alloca
         (2, Arrangement(False, 400, True)),
         (2, Arrangement(True, 400, True)),
         (3, Arrangement(True, None, True)),
+        (1, Arrangement(False, None, True, landmarks=True)),
+        (2, Arrangement(False, None, True, landmarks=True)),
     ],
-    ids=["stored", "recomputed", "blocks", "sharded blocks", "sharded"],
+    ids=["stored", "recomputed", "blocks", "sharded blocks", "sharded", "landmarks", "landmarks of 2"],
 )
 @pytest.mark.parametrize("case", [TALL, WIDE], ids=["tall", "wide"])
 def test_a_step_holds_no_more_than_the_plan_says(case, ranks, how, keep):
@@ -257,6 +261,24 @@ def test_a_sharded_basis_holds_nothing_of_parameters_times_columns():
         assert seen.elements < p * RANK / 2, seen
     for seen in step_of(WIDE, plan, Arrangement(False, 200, True), 3):
         assert seen.elements >= p * RANK, "the check above could not fail"
+
+
+def test_landmarks_hold_nothing_of_parameters_times_columns():
+    plan, how = Plan("factors", CHUNK, 0, sizes_of(WIDE)), Arrangement(False, None, True, landmarks=True)
+    assert sum(plan.items(RANK, how).values()) < plan.total(RANK, Arrangement(False, None, True))
+    (seen,) = step_of(WIDE, plan, how, 1)
+    assert seen.elements < plan.sizes.parameters * RANK / 2, seen
+    (seen,) = step_of(WIDE, plan, Arrangement(False, None, True), 1)
+    assert seen.elements >= plan.sizes.parameters * RANK, "the check above could not fail"
+
+
+def test_the_plan_counts_landmarks_where_they_are_most_of_it():
+    wide = Case(heat(8).problem, heat(8).naive, MLP((60,) * 9))
+    plan, how = Plan("nothing", 1, 0, sizes_of(wide)), Arrangement(False, None, True, landmarks=True)
+    items, total = plan.items(RANK, how), plan.total(RANK, how)
+    (seen,) = step_of(wide, plan, how, 1)
+    assert items["landmarks"] + items["vectors in Q"] > total / 4
+    assert total / 2 < seen.peak_bytes <= total, (items, seen)
 
 
 def test_available_memory_is_a_number_of_this_machine():

@@ -16,9 +16,10 @@ from sngd.memory import Plan, Sizes
 from sngd.objective import Objective
 from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast, human
+from sngd.problem import Condition, Problem
 from sngd.residual import Collocation
-from sngd.train import plan_memory, train
-from tests.problems import heat, parameters
+from sngd.train import draw_points, plan_memory, train
+from tests.problems import heat, parameters, system
 from tests.thread_ranks import on_ranks
 
 CPU = torch.device("cpu")
@@ -45,6 +46,14 @@ def forecast(run=None, ranks=1, budget=2_000_000_000, wanted=None) -> Forecast:
     run = run_of() if run is None else run
     network = run.network.build(run.problem.domain, 1, run.seed)
     return Forecast(run, network, plan_memory(run, network, ranks, CPU, budget), CPU, wanted)
+
+
+class Rank(LocalRanks):
+    """One of several ranks as far as its share of the points goes."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        super().__init__()
+        self.rank, self.size = rank, size
 
 
 def shown(forecast: Forecast) -> str:
@@ -126,6 +135,53 @@ def test_traffic_is_what_a_step_sends(ranks, basis, precision, stored):
         assert (corrections > 0) == (ranks > 1)
 
 
+def two_components() -> Problem:
+    """Two fields, with one and two rows per point."""
+    whole = system().problem
+    one = Condition("one", lambda w, p: w[0] - w[1], whole.domain.face(t=0), 15)
+    return Problem(whole.domain, [whole.conditions[0], one], fields=whole.fields)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("precision", ["float64", "mixed", "float32"])
+@pytest.mark.parametrize("recycle", [True, False])
+@pytest.mark.parametrize("make", [lambda: heat(24).problem, two_components])
+def test_traffic_with_landmarks_is_what_a_step_sends(ranks, precision, recycle, make):
+    k = 6  # so few rows that none of them depends on others
+    config = SNGD(rank=k, subspace="landmarks", recycle=recycle, adaptive_rank=False)
+    run = RunConfig(make(), MLP((8, 8)), config, precision=precision)
+    shares = [draw_points(run, 1, Rank(r, ranks), CPU, run.dtype) for r in range(ranks)]
+
+    def steps(rank):
+        network = run.network.build(run.problem.domain, len(run.problem.fields), 0).to(run.dtype, CPU)
+        weights = torch.ones(len(shares[0]), dtype=run.dtype)
+        collocation = Collocation(run.problem, network, shares[rank.rank], weights)
+        plan = plan_memory(run, network, rank.size, CPU, 10**9)
+        objective = Objective(collocation, rank, plan, run.sketch_dtype)
+        state = objective.evaluate_new_points(parameters(collocation).to(run.dtype))
+        stepper, found = config.start(objective, state, run.seed, 10**6), []
+        for number in (1, 2):
+            before = dict(rank.traffic)
+            report = stepper.step(objective, number)
+            kept = sum(Forecast(run, network, plan, CPU).landmarks(k, number)[::2])
+            assert (report.accepted, report.rank) == (True, kept)
+            moved = {what: total.since(before.get(what)) for what, total in rank.traffic.items()}
+            found.append({what: total for what, total in moved.items() if total.calls})
+        return Forecast(run, network, plan, CPU), found
+
+    for forecast, found in on_ranks(ranks, steps):
+        for number, moved in enumerate(found, start=1):
+            calls = [moved[what].calls if moved else 0 for what in ("losses", "triangles")]
+            corrections = moved["projections"].calls if "projections" in moved else 0
+            predicted = forecast.traffic(k, calls[0], corrections, number)
+            assert {what: count for what, count in predicted.items() if count} == {
+                what: traffic.bytes for what, traffic in moved.items()
+            }
+            assert calls[1] == (ranks > 1)
+            assert ("gradient" in moved) == (recycle and ranks > 1)
+            assert not set(moved) & {"sketch", "basis", "displacement"}
+
+
 def test_the_largest_rank_fits_and_the_next_does_not():
     plan = forecast(budget=60_000_000)
     k = plan.largest
@@ -152,6 +208,40 @@ def test_a_basis_that_is_asked_for_counts():
     assert spread.largest > 2 * whole.largest
     for plan in (whole, spread):
         assert plan.total(plan.largest) <= 100_000_000
+
+
+LANDMARKS = SNGD(rank=16, subspace="landmarks")
+
+
+def test_landmarks_take_no_memory_of_parameters_times_columns():
+    small, large = (forecast(run_of(LANDMARKS, hidden=(width,) * 3), budget=10**9) for width in (100, 400))
+    added = (large.total(256) - large.total(16)) / (small.total(256) - small.total(16))
+    assert large.sizes.parameters > 15 * small.sizes.parameters
+    assert added < 1.1 * large.sizes.widths / small.sizes.widths  # as factors grow, not as P does
+    formed = forecast(run_of(hidden=(400,) * 3), budget=10**8)
+    spanned = forecast(run_of(LANDMARKS, hidden=(400,) * 3), budget=10**8)
+    assert formed.binding == "memory"
+    assert spanned.largest > 2 * formed.largest
+    assert spanned.total(spanned.largest) <= 10**8
+
+
+def test_landmarks_are_planned_in_the_precision_of_the_parameters():
+    mixed, double = (forecast(run_of(LANDMARKS, precision=name)) for name in ("mixed", "float64"))
+    assert mixed.items(16) == double.items(16)
+    assert mixed.sizes == double.sizes
+    sketched = forecast(run_of(precision="mixed"))
+    assert 2 * sketched.sizes.sketch_itemsize == mixed.sizes.sketch_itemsize == 8
+
+
+def test_the_short_form_and_the_table_name_the_rows_that_span():
+    plan = forecast(run_of(SNGD(rank=64, max_rank=64, subspace="landmarks")), ranks=4)
+    assert "Q: spanned by 62 rows of J (landmarks); A: stored" in plan.lines()[1]
+    assert cells(shown(plan), "basis Q") == ["spanned by 62 rows of J (landmarks)"]
+    free = forecast(run_of(SNGD(rank=64, recycle=False, subspace="landmarks")))
+    assert "spanned by 64 rows of J" in free.lines()[1]
+    text = shown(plan)
+    for name, count in plan.traffic(64).items():
+        assert cells(text[text.index("bytes that travel") :], name) == [human(count)]
 
 
 def test_more_ranks_never_lower_the_largest_rank():
