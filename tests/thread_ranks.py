@@ -41,14 +41,23 @@ class ThreadRanks:
         return sum(traffic.bytes for traffic in self.traffic.values())
 
     def gather(self, x: Tensor, what: str) -> Tensor:
-        everyone = torch.stack(self._exchange(x.clone()))
+        everyone = torch.stack(self._exchange(x))
+        self._barrier.wait(_SECONDS)  # nobody goes on, and changes x, before all have read it
         self._count(what, everyone)
         return everyone
 
     def sum(self, x: Tensor, what: str) -> Tensor:
         assert x.is_contiguous(), what
         self._count(what, x)
-        return x.copy_(torch.stack(self._exchange(x.clone())).sum(0))
+        return x.copy_(self._total(self._exchange(x)))
+
+    def _total(self, everyone: list[Tensor]) -> Tensor:
+        """The sum in the same order on every rank, without an array that holds all of them."""
+        total = everyone[0].clone()
+        for other in everyone[1:]:
+            total += other
+        self._barrier.wait(_SECONDS)
+        return total
 
     # What is begun here is done at once: an operand that is changed too early shows on processes only.
 
@@ -59,8 +68,7 @@ class ThreadRanks:
         assert x.is_contiguous(), what
         assert len(x) % self.size == 0, what
         self._count(what, x)
-        parts = torch.stack(self._exchange(x.clone())).sum(0).chunk(self.size)
-        return Pending(parts[self.rank].clone())
+        return Pending(self._total([other.chunk(self.size)[self.rank] for other in self._exchange(x)]))
 
     def start_gather(self, x: Tensor, what: str) -> Pending:
         assert x.is_contiguous(), what

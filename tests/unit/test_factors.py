@@ -109,7 +109,7 @@ def test_tiles_of_a_panel_have_nearly_equal_heights() -> None:
 @pytest.mark.parametrize("name", ["heat", "system"])
 def test_products_do_not_depend_on_tiles(name: str, numbers: int, keep, monkeypatch) -> None:
     """Fewer and more columns than rows of a chunk walk through the tiles in different orders."""
-    monkeypatch.setattr("sngd.jacobian.tile_numbers", lambda dtype, device: numbers)
+    monkeypatch.setattr("sngd.jacobian.tile_numbers", lambda *_: numbers)
     for chunk in (3, None):
         whole, want = prepare(name, chunk)
         jacobian = FactoredJacobian(whole.collocation, whole.theta, whole.scale, keep=keep)
@@ -123,7 +123,7 @@ def test_products_do_not_depend_on_tiles(name: str, numbers: int, keep, monkeypa
 @pytest.mark.parametrize("name", ["heat", "system"])
 def test_products_with_some_panels(name: str, numbers: int, monkeypatch) -> None:
     """Also with the biases alone, and with a single panel."""
-    monkeypatch.setattr("sngd.jacobian.tile_numbers", lambda dtype, device: numbers)
+    monkeypatch.setattr("sngd.jacobian.tile_numbers", lambda *_: numbers)
     jacobian, want = prepare(name, chunk=7)
     panels = jacobian.panels
     biases = [panel for panel in panels if panel.bias]
