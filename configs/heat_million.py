@@ -1,7 +1,8 @@
 """Heat equation with a network of 1,048,431 parameters, whose Gramian would take 8.8 TB.
 
-Source: as heat.py, with 1,024 + 256 fixed points and tanh 2-590-590-590-590-1. The subspace is spanned by rows
-of J at random points; `--optimizer.subspace range_finder` sketches the Gramian instead, in twice the time.
+Source: as heat.py, with 1,024 + 256 fixed points and tanh 2-590-590-590-590-1. The subspace is spanned by
+rows of J at random points; `--optimizer.subspace range_finder` sketches the Gramian, in twice the time.
+"""
 
 from sngd import MLP, SNGD, RunConfig
 from sngd.problems import heat
