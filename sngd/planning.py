@@ -182,7 +182,7 @@ class Forecast:
             "losses": 8 * len(self.run.problem.conditions) * evaluations,
             "sketch": (padded if how.sharded else sizes.parameters) * k * small,
             "triangles": triangles + (ranks * k**2 * small if how.sharded else 0),
-            "projections": k * (s if how.stored else small) * corrections,
+            "projections": k * s * corrections,
         }
         if how.sharded:
             moved["basis"] = padded * k * small

@@ -88,7 +88,7 @@ class RecomputedProduct:
 
     def pull(self, x: Tensor) -> Tensor:
         """Qᵀ (Jᵀ x)."""
-        return self.basis.project(self.jacobian.rmatmul(x))
+        return self.basis.project(self.jacobian.rmatmul(x).to(x.dtype))
 
     def triangle(self, r: Tensor) -> Tensor:
         """The triangle of [A | r]."""

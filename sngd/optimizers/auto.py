@@ -176,7 +176,9 @@ class CheapestForm:
     def learn(self, model: LinearModel, outcome: Outcome[State]) -> None:
         """Note the spectrum's scale and, of a sketch, how many directions count."""
         self._scale = model.largest if self._scale == 0.0 or model.core is not None else self._scale
-        self.forms[self.chosen].learn(model, outcome)
+        form = self.forms[self.chosen]
+        form.learn(model, outcome)
+        self.note = "; ".join(text for text in (self.note, form.note) if text)
         if model.core is not None:
             self._trace = float(model.core.sigma.square().sum())
             self._seen = (self.sketched.rank, self._decades())
