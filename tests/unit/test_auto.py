@@ -176,3 +176,19 @@ def test_all_forms_take_the_same_number_of_steps():
             stepper.step(objective, number)
         losses.append(math.log10(stepper.state.loss))
     assert np.ptp(losses) < 0.5
+
+
+def test_what_the_sketched_form_has_to_say_is_said():
+    objective, stepper = _stepper(heat())
+    form = stepper.form
+    form.allowed = []  # the sketch serves
+    learn = form.sketched.learn
+
+    def learn_and_tell(model, outcome):
+        learn(model, outcome)
+        form.sketched.note = "told"
+
+    form.sketched.learn = learn_and_tell
+    reports = [stepper.step(objective, number) for number in (1, 2)]
+    assert reports[0].note.startswith("sketched form, rank")
+    assert [report.note.split("; ")[-1] for report in reports] == ["told", "told"]
