@@ -91,3 +91,14 @@ def orthonormality(q: Tensor) -> float:
 def span_distance(a: Tensor, b: Tensor) -> float:
     """‖A Aᵀ − B Bᵀ‖ of two orthonormal bases: 0 for the same span."""
     return float(torch.linalg.matrix_norm(a @ a.T - b @ b.T, 2))
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def decaying(rows: int, columns: int, decades: float, seed: int = 0) -> Tensor:
+    """A matrix whose singular values are 1 … 10^−decades."""
+    u, _ = torch.linalg.qr(random(rows, columns, seed=seed))
+    v, _ = torch.linalg.qr(random(columns, columns, seed=seed + 1))
+    return u * torch.logspace(0, -decades, columns, dtype=torch.float64) @ v.T

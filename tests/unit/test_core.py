@@ -9,24 +9,13 @@ from sngd.jacobian import FactoredJacobian
 from sngd.product import StoredProduct
 from sngd.sketch import draw_test_matrix
 from tests import reference
-from tests.dense import dense_test_matrix, find_range
+from tests.dense import decaying, dense_test_matrix, find_range, random
 from tests.problems import CASES, parameters
 from tests.reference import relative_error
 from tests.thread_ranks import on_ranks
 
 EPS = float(np.finfo(np.float64).eps)
 LOCAL = LocalRanks()
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def decaying(rows: int, columns: int, decades: float, seed: int = 0) -> Tensor:
-    """A matrix whose singular values are 1 … 10^−decades."""
-    u, _ = torch.linalg.qr(random(rows, columns, seed=seed))
-    v, _ = torch.linalg.qr(random(columns, columns, seed=seed + 1))
-    return u * torch.logspace(0, -decades, columns, dtype=torch.float64) @ v.T
 
 
 def core_of(a: Tensor, r: Tensor, ranks=LOCAL) -> Core:

@@ -8,23 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sngd.core import Triangle, orthonormalize, tsqr
-from tests.dense import orthonormality
+from tests.dense import decaying, orthonormality, random
 from tests.reference import relative_error
 from tests.thread_ranks import on_ranks
 
 EPS = float(np.finfo(np.float64).eps)
 DTYPES = (torch.float32, torch.float64)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def decaying(rows: int, columns: int, decades: float, seed: int = 0) -> Tensor:
-    """A matrix whose singular values are 1 … 10^−decades."""
-    u, _ = torch.linalg.qr(random(rows, columns, seed=seed))
-    v, _ = torch.linalg.qr(random(columns, columns, seed=seed + 1))
-    return u * torch.logspace(0, -decades, columns, dtype=torch.float64) @ v.T
 
 
 # ---------------------------------------------------------------------------------------------
