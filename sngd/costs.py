@@ -53,7 +53,7 @@ KINDS = tuple(f.name for f in fields(Work))
 # Seconds for a unit of each kind, fitted on the machine that benchmarks/results/*/costs.json names.
 # On a GPU nothing was measured: the figures guess at ratios of rates and are to be replaced by a fit.
 SPEEDS: Mapping[str, Mapping[str, float]] = {
-    "cpu": dict(zip(KINDS, (0.009035, 9.796e-11, 1.648e-09, 1.888e-11, 2.413e-11, 4.247e-11), strict=True)),
+    "cpu": dict(zip(KINDS, (0.009847, 9.025e-11, 1.725e-09, 1.681e-11, 2.631e-11, 4.231e-11), strict=True)),
     "cuda": dict(zip(KINDS, (2e-2, 1e-12, 1e-11, 3e-14, 2e-13, 1e-13), strict=True)),
 }
 
