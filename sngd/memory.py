@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -168,6 +168,20 @@ class Plan:
     chunk: int | None
     budget: int
     sizes: Sizes | None = None
+
+    def with_sketch(self, itemsize: int) -> Plan:
+        """The plan for a sketch in another precision: what is kept may be less, a chunk smaller.
+
+        Args:
+            itemsize: bytes of a number of factors and sketch.
+
+        Raises:
+            ValueError: not even one point and a sketch of one column fit.
+        """
+        if self.sizes is None:
+            return self
+        sizes = replace(self.sizes, sketch_itemsize=itemsize)
+        return make_plan(sizes, self.budget) if self.budget else replace(self, sizes=sizes)
 
     def arrange(self, rank: int, basis: Placement = "auto") -> Arrangement:
         """How to arrange a step of this rank.

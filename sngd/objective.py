@@ -61,10 +61,15 @@ class Objective:
     def __init__(
         self, collocation: Collocation, ranks: Ranks, plan: Plan, sketch_dtype: torch.dtype | None = None
     ) -> None:
-        self.collocation, self.ranks, self.plan = collocation, ranks, plan
+        self.collocation, self.ranks = collocation, ranks
         self.sketch_dtype = sketch_dtype
-        collocation.chunk, collocation.owner = plan.chunk, f"rank {ranks.rank}"
+        collocation.owner = f"rank {ranks.rank}"
+        self.follow(plan)
         self._scale = collocation.scale
+
+    def follow(self, plan: Plan) -> None:
+        """Go on by another memory plan, the same on every rank."""
+        self.plan, self.collocation.chunk = plan, plan.chunk
 
     @property
     def scale(self) -> Tensor:

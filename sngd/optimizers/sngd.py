@@ -212,10 +212,10 @@ class SketchedForm:
     """
 
     def __init__(self, config: SNGD, objective: Objective, seed: int, rows: int) -> None:
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.objective = config, seed, objective
         parameters = objective.collocation.network.parameters
-        most = min(config.max_rank or parameters, parameters, rows)
-        self.largest = objective.plan.largest_rank(most, config.placement)
+        self.most = min(config.max_rank or parameters, parameters, rows)
+        self.largest = objective.plan.largest_rank(self.most, config.placement)
         self.rank = min(config.rank, self.largest)
         # products of factors are cheap, and the landmarks' condition number is squared: no float32 for them
         self.dtype = None if config.subspace == "landmarks" else objective.sketch_dtype
@@ -278,6 +278,9 @@ class SketchedForm:
         floor = _ESCALATION**2 * model.least_damping
         if model.product.dtype != model.residual.dtype and (outcome.trial is None or outcome.damping < floor):
             self.dtype = model.residual.dtype
+            self.objective.follow(self.objective.plan.with_sketch(model.residual.element_size()))
+            self.largest = self.objective.plan.largest_rank(self.most, config.placement)
+            self.rank = min(self.rank, self.largest)
             self.note = (
                 f"the sketch goes over to float64: λ = {outcome.damping:.1e} is near float32's rounding"
             )

@@ -7,11 +7,12 @@ import torch
 
 from sngd import MLP, SNGD, RunConfig
 from sngd.collectives import LocalRanks
-from sngd.memory import Plan
+from sngd.memory import Plan, Sizes, make_plan
 from sngd.objective import Objective
 from sngd.optimizers.sngd import _ESCALATION, SketchedModel
 from sngd.problems import heat as heat_problem
 from sngd.train import train
+from sngd.trust import Outcome
 from tests.problems import CASES, heat, parameters
 from tests.ranks.harness import Collect
 from tests.reference import relative_error
@@ -123,3 +124,22 @@ def test_a_mixed_run_reaches_what_float64_reaches() -> None:
     assert "goes over to float64" in found["mixed"][2][0]
     assert not found["float64"][2]
     assert not found["float32"][2]
+
+
+def test_the_memory_plan_goes_over_to_float64_with_the_sketch() -> None:
+    """What float64 takes is planned for, too: on little memory the rank falls."""
+    case = heat(400)
+    collocation = case.collocation()
+    kinds = (torch.float64, torch.float32)
+    sizes = Sizes.of(case.problem, collocation.network, 1, *kinds, torch.device("cpu"))
+    plan = make_plan(sizes, 3_000_000)
+    objective, stepper = stepper_of(case, torch.float32, SNGD(rank=10_000), plan)
+    before = stepper.form.largest
+    model = stepper.form.linearize(objective, stepper.state, 1)
+    stepper.form.learn(model, Outcome(None, 1.0, -math.inf, 0, 1))  # no step was accepted
+    assert "float64" in stepper.form.note
+    assert objective.plan.sizes.sketch_itemsize == 8
+    assert objective.collocation.chunk == objective.plan.chunk
+    assert stepper.form.largest < before
+    assert stepper.form.rank <= stepper.form.largest
+    assert objective.plan.total(stepper.form.largest) <= objective.plan.budget
