@@ -16,8 +16,7 @@ Letters
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -163,6 +162,40 @@ class ShardedBasis:
         return torch.cat(parts)
 
 
+def _add_pulled(jacobian: FactoredJacobian, whitened: Whitened, block: Block, out: Tensor) -> None:
+    """Add this rank's J_rᵀ W_r in a block's parameters to out (width, k)."""
+    for chunk in jacobian.factors():
+        jacobian.add_transposed_times(chunk, whitened.rows(chunk), out, block.panels)
+
+
+def _reduced_blocks(
+    jacobian: FactoredJacobian,
+    whitened: Whitened,
+    blocks: Sequence[Block],
+    rows: Callable[[Block], int],
+    start: Callable[[Tensor, str], Pending],
+) -> Iterator[tuple[Block, Tensor]]:
+    """Σ_r J_rᵀ W_r block by block: the sum of one runs while the next is computed, two are held.
+
+    Args:
+        jacobian: this rank's rows of J.
+        whitened: this rank's rows of W.
+        blocks: of parameters.
+        rows: of what is summed for a block, its width or more; what is above it is padding.
+        start: begins the sum.
+    """
+    coming: tuple[Block, Pending] | None = None
+    for block in blocks:
+        part = jacobian.theta.new_zeros(rows(block), whitened.rank, dtype=jacobian.dtype)
+        _add_pulled(jacobian, whitened, block, part[: block.width])
+        if coming is not None:
+            yield coming[0], coming[1].wait()
+        coming = block, start(part, "sketch")
+    assert coming is not None
+    del part  # the last sum's result may be all that is needed of it
+    yield coming[0], coming[1].wait()
+
+
 def replicate(
     jacobian: FactoredJacobian, whitened: Whitened, given: Tensor, blocks: Sequence[Block], ranks: Ranks
 ) -> ReplicatedBasis:
@@ -181,25 +214,13 @@ def replicate(
     k = whitened.rank
     y = jacobian.theta.new_empty(jacobian.shape[1], k + given.shape[1], dtype=jacobian.dtype)
     y[:, k:] = given
-    under_way: deque[tuple[Block, Pending]] = deque()
-
-    def receive() -> None:
-        block, pending = under_way.popleft()
-        y[block.columns, :k] = pending.wait()
-
-    for block in blocks:
-        # what travels must be contiguous; alone, the product goes to its place at once
-        part = y[block.columns, :k] if ranks.size == 1 else y.new_empty(block.width, k)
-        part.zero_()
-        for chunk in jacobian.factors():
-            jacobian.add_transposed_times(chunk, whitened.rows(chunk), part, block.panels)
-        if ranks.size > 1:
-            if under_way:
-                receive()
-            under_way.append((block, ranks.start_sum(part, "sketch")))
-    if under_way:
-        receive()
-    del part  # not needed beside the factorisation
+    if ranks.size == 1:  # the product goes to its place at once
+        for block in blocks:
+            _add_pulled(jacobian, whitened, block, y[block.columns, :k].zero_())
+    else:
+        for block, part in _reduced_blocks(jacobian, whitened, blocks, lambda b: b.width, ranks.start_sum):
+            y[block.columns, :k] = part
+        del part  # not needed beside the factorisation
     return ReplicatedBasis(orthonormalize(y), ranks)
 
 
@@ -220,23 +241,14 @@ def shard(
     """
     k, rows = whitened.rank, blocks[-1].start + blocks[-1].share
     y = jacobian.theta.new_empty(rows, k + given.shape[1], dtype=jacobian.dtype)
-    under_way: deque[tuple[Block, Pending]] = deque()
-
-    def receive() -> None:
-        block, pending = under_way.popleft()
+    padded = _reduced_blocks(
+        jacobian, whitened, blocks, lambda b: b.share * ranks.size, ranks.start_scatter_sum
+    )
+    for block, part in padded:
         mine = y[block.start : block.start + block.share]
-        mine[:, :k] = pending.wait()
+        mine[:, :k] = part
         own = given[block.columns][ranks.rank * block.share : (ranks.rank + 1) * block.share]
         mine[: len(own), k:] = own
         mine[len(own) :, k:] = 0.0
-
-    for block in blocks:
-        part = y.new_zeros(block.share * ranks.size, k)
-        for chunk in jacobian.factors():
-            jacobian.add_transposed_times(chunk, whitened.rows(chunk), part[: block.width], block.panels)
-        if under_way:
-            receive()
-        under_way.append((block, ranks.start_scatter_sum(part, "sketch")))
-    receive()
     del part
     return ShardedBasis(orthonormalize(y, ranks), blocks, ranks)
