@@ -214,14 +214,8 @@ class FactoredJacobian:
             numbers: entries of a block.
         """
         for chunk in self.factors():
-            whole = Panel(slice(0, self.shape[1]), 0, slice(0, 0))
-            for points, rows in chunk.spans(whole, numbers):
-                cut = Factors(
-                    slice(chunk.rows.start + rows.start, chunk.rows.start + rows.stop),
-                    [h[:, points] for h in chunk.inputs],
-                    [dd[:, points] for dd in chunk.cotangents],
-                )
-                yield cut.rows, cut.dense()
+            for piece in chunk.split(max(1, numbers // (chunk.components * self.shape[1]))):
+                yield piece.rows, piece.dense()
 
     def dense(self) -> Tensor:
         """J as one matrix (#n, P); for small problems and tests."""
