@@ -49,9 +49,12 @@ def sketched_payloads(
     conditions: int,
     *,
     evaluations: float,
+    projections: float | None = None,
     number_bytes: int = _FLOAT64,
+    residual_bytes: int = _FLOAT64,
     given: int = 1,
     sharded: bool = False,
+    padded: int | None = None,
 ) -> list[Payload]:
     """What a sketched step sends; nothing on one rank.
 
@@ -63,26 +66,36 @@ def sketched_payloads(
         rank: k.
         ranks: R.
         conditions: K.
-        evaluations: of the residual; each is followed by a projection, from which a correction comes.
+        evaluations: of the residual.
+        projections: from which corrections come; one after each evaluation when absent.
         number_bytes: of the numbers of sketch and basis: 8, or 4 in mixed precision.
+        residual_bytes: of the numbers of θ and residuals.
         given: columns of the basis that every rank knows: the last displacement.
         sharded: share the rows of Q out.
+        padded: sharded only: parameters with those that make the shares of every block equal; of one block
+            when absent.
     """
     if ranks == 1:
         return []
-    padded = ranks * math.ceil(parameters / ranks) if sharded else parameters  # equal shares
-    basis, fresh = float(padded * rank * number_bytes), rank - given
+    if padded is None:
+        padded = ranks * math.ceil(parameters / ranks)
+    sent, fresh = padded if sharded else parameters, rank - given
     found = [
         Payload("losses", "all-reduce", float(conditions * _FLOAT64), evaluations),
-        Payload("sketch", "reduce-scatter" if sharded else "all-reduce", basis * fresh / rank),
-        Payload("triangles", "all-gather", float(ranks * (rank + 1) ** 2 * _FLOAT64)),
-        Payload("projections", "all-reduce", float(rank * _FLOAT64), evaluations),
+        Payload("sketch", "reduce-scatter" if sharded else "all-reduce", float(sent * fresh * number_bytes)),
+        Payload("triangles", "all-gather", float(ranks * (rank + 1) ** 2 * residual_bytes)),
+        Payload(
+            "projections",
+            "all-reduce",
+            float(rank * residual_bytes),
+            evaluations if projections is None else projections,
+        ),
         Payload("control", "all-reduce", float(_VOTES_BYTES)),
     ]
     found.append(Payload("triangles", "all-gather", float(ranks * fresh**2 * number_bytes)))
     if sharded:
         found.append(Payload("triangles", "all-gather", float(ranks * rank**2 * number_bytes)))
-        found.append(Payload("basis", "all-gather", basis))
+        found.append(Payload("basis", "all-gather", float(padded * rank * number_bytes)))
         found.append(Payload("displacement", "all-gather", float(padded * number_bytes), evaluations))
     return found
 

@@ -90,7 +90,7 @@ def _sizes(forecast: Forecast) -> rich.table.Table:
     sizes, run = forecast.sizes, forecast.run
     table = _table("sizes", ["", "all ranks", "a rank"])
     table.add_row("parameters P", f"{sizes.parameters:,}", f"{sizes.parameters:,}")
-    table.add_row("points", f"{sum(c.points for c in run.problem.conditions):,}", f"{sizes.points:,}")
+    table.add_row("points", f"{run.problem.points:,}", f"{sizes.points:,}")
     table.add_row("rows N", f"{forecast.rows:,}", f"{sizes.rows:,}")
     table.add_row("Taylor channels", f"{sizes.channels}", "")
     table.add_row("residual components", f"{sizes.components}", "")

@@ -16,6 +16,7 @@ from sngd.basis import make_blocks
 from sngd.config import RunConfig
 from sngd.costs import Size
 from sngd.factors import make_panels, tile_numbers
+from sngd.interconnect import sketched_payloads
 from sngd.landmarks import draw_landmarks
 from sngd.memory import Arrangement, Placement, Plan, Sizes, bytes_of_a_point, make_plan
 from sngd.networks import Network
@@ -67,8 +68,7 @@ class Forecast:
     @property
     def rows(self) -> int:
         """N."""
-        conditions, signatures = self.run.problem.conditions, self.run.problem.signatures
-        return sum(c.points * s.components for c, s in zip(conditions, signatures, strict=True))
+        return self.run.problem.rows
 
     # -----------------------------------------------------------------------------------------
     # The sketch
@@ -173,20 +173,25 @@ class Forecast:
             return {}
         if how.landmarks:
             return self._traffic_with_landmarks(rank, evaluations, corrections, step)
-        s, small, ranks, k = sizes.itemsize, sizes.sketch_itemsize, sizes.ranks, rank
-        numbers = tile_numbers(self.run.sketch_dtype, self.device)
-        blocks = make_blocks(make_panels(self.network, numbers), how.block, ranks)
-        padded = ranks * sum(block.share for block in blocks)
-        triangles = ranks * (k**2 * small + (k + 1) ** 2 * s)
-        moved = {
-            "losses": 8 * len(self.run.problem.conditions) * evaluations,
-            "sketch": (padded if how.sharded else sizes.parameters) * k * small,
-            "triangles": triangles + (ranks * k**2 * small if how.sharded else 0),
-            "projections": k * s * corrections,
-        }
-        if how.sharded:
-            moved["basis"] = padded * k * small
-            moved["displacement"] = padded * small * evaluations
+        numbers = tile_numbers(self.run.sketch_dtype, self.device, rank)
+        blocks = make_blocks(make_panels(self.network, numbers, rank), how.block, sizes.ranks)
+        payloads = sketched_payloads(
+            sizes.parameters,
+            rank,
+            sizes.ranks,
+            len(self.run.problem.conditions),
+            evaluations=evaluations,
+            projections=corrections,
+            number_bytes=sizes.sketch_itemsize,
+            residual_bytes=sizes.itemsize,
+            given=0,
+            sharded=how.sharded,
+            padded=sizes.ranks * sum(block.share for block in blocks),
+        )
+        moved: dict[str, int] = {}
+        for p in payloads:
+            if p.what != "control":  # of the training loop, not of the step
+                moved[p.what] = moved.get(p.what, 0) + int(p.bytes * p.calls)
         return moved
 
     def _traffic_with_landmarks(

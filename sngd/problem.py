@@ -146,6 +146,16 @@ class Problem:
                 )
         self.signatures = tuple(self._record(c) for c in self.conditions)
 
+    @property
+    def points(self) -> int:
+        """Collocation points of all conditions over all ranks."""
+        return sum(c.points for c in self.conditions)
+
+    @property
+    def rows(self) -> int:
+        """N, residual rows of all conditions over all ranks: points × components."""
+        return sum(c.points * s.components for c, s in zip(self.conditions, self.signatures, strict=True))
+
     def _record(self, condition: Condition) -> Signature:
         """Run the residual on recording fields: which derivatives, how many components.
 

@@ -80,7 +80,7 @@ def _pick_threads(run: RunConfig, device: torch.device) -> None:
     """One thread for a small problem on a CPU, unless OMP_NUM_THREADS says otherwise."""
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
-        if network.parameters * sum(c.points for c in run.problem.conditions) < _WORTH_THREADS:
+        if network.parameters * run.problem.points < _WORTH_THREADS:
             torch.set_num_threads(1)
 
 

@@ -189,10 +189,7 @@ class _Loop:
 
     def _start(self, optimizer: Optimizer, state: State) -> Stepper:
         """An optimizer at a state."""
-        problem = self.run.problem
-        components = [s.components for s in problem.signatures]
-        rows = sum(c.points * q for c, q in zip(problem.conditions, components, strict=True))
-        return optimizer.start(self.objective, state, self.run.seed, rows)
+        return optimizer.start(self.objective, state, self.run.seed, self.run.problem.rows)
 
     def step(self, number: int, interrupts: list[int]) -> None:
         """Step `number`, its record, and whether it was the last; interrupts may fill while it runs."""
@@ -292,7 +289,7 @@ class _Loop:
             "name": run.problem.name,
             "network": repr(self.network),
             "parameters": self.network.parameters,
-            "points": sum(c.points for c in run.problem.conditions),
+            "points": run.problem.points,
             "world_size": self.ranks.size,
             "device": str(self.device),
             "dtype": run.precision,

@@ -81,8 +81,7 @@ def size_of(run: RunConfig, ranks: int = 1) -> Size:
     """What the cost model sees of a run on so many ranks."""
     network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
     objective = build_objective(run, network, LocalRanks(), _CPU)
-    rows = sum(c.points for c in run.problem.conditions)
-    return Size.of(objective.collocation, rows, ranks)
+    return Size.of(objective.collocation, run.problem.rows, ranks)
 
 
 # ---------------------------------------------------------------------------------------------
