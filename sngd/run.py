@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor
 
 from sngd import plot
-from sngd.collectives import connect, host_rendezvous
+from sngd.collectives import Ranks, connect, host_rendezvous
 from sngd.config import RunConfig
+from sngd.failures import LOST_RANK, LostRankError, RankFailedError
 from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, claim_folder, open_folder
-from sngd.launcher import Launch, detect, job_deadline
+from sngd.launcher import MARK, Launch, detect, job_deadline
 from sngd.networks import Network
 from sngd.stopping import Stopping
 from sngd.tracking import Console, HistoryFile, ResultFile, Values, Writer, read_history
@@ -36,25 +38,29 @@ SPECTRA = "spectra.npz"
 # Entries of the Jacobian from which a step gains from threads. Below it they save a quarter of the time on an
 # idle machine and cost tenfold on a busy one, where they wait for each other (benchmarks/NOTES.md).
 _WORTH_THREADS = 3_000_000
+# Launchers that may show every process a GPU of its own only.
+_ONE_GPU_A_TASK = ("srun", "openmpi", "mpich")
 # Exit codes: a mistake of the user's; stopped with a checkpoint, to be started again (EX_TEMPFAIL of
 # sysexits.h); Ctrl-C, as shells have it.
 USER_ERROR, RESUME, INTERRUPTED = 2, 75, 130
 
 
-def pick_device(wanted: str) -> torch.device:
+def pick_device(wanted: str, launch: Launch) -> torch.device:
     """The device of this process: "auto" takes this local rank's GPU where there is one.
 
     Raises:
-        ValueError: CUDA is asked for and absent.
+        ValueError: CUDA is asked for and absent, or there are fewer GPUs than ranks here.
     """
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' but torch finds no CUDA device here; use --device cpu or auto")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    if local >= torch.cuda.device_count():
+    shown, local = torch.cuda.device_count(), launch.local_rank
+    if shown == 1 and "CUDA_VISIBLE_DEVICES" in os.environ and launch.launcher in _ONE_GPU_A_TASK:
+        local = 0  # its own, as srun --gpus-per-task=1 hands them out
+    if local >= shown:
         raise ValueError(
-            f"local rank {local} has no GPU of its own: this machine shows {torch.cuda.device_count()}; "
+            f"local rank {local} has no GPU of its own: this machine shows {shown}; "
             "start fewer ranks or use --device cpu"
         )
     device = torch.device("cuda", local)
@@ -86,9 +92,9 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool
         ValueError: a mistake in config, problem or environment.
     """
     launch = detect(os.environ)
-    device = pick_device(run.device)
+    device = pick_device(run.device, launch)
     _pick_threads(run, device)
-    ranks = connect(device, run.timeout_seconds)
+    ranks = connect(device, launch, run.timeout_seconds)
     hooks: list[Writer] = []
     try:
         claim = claim_folder(run, ranks, launch, resume)
@@ -115,11 +121,37 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool
         )
         if ranks.rank == 0:
             _leave(run, trained, claim.folder, hooks)
-    finally:
-        for hook in hooks:
-            hook.close()
-        ranks.close()
+    except Exception as error:
+        _close(hooks)
+        _end_by(error, ranks)
+        raise
+    except BaseException:
+        _close(hooks)
+        raise
+    _close(hooks)
+    ranks.close()
     return trained
+
+
+def _close(hooks: Sequence[Writer]) -> None:
+    for hook in hooks:
+        hook.close()
+
+
+def _end_by(error: Exception, ranks: Ranks) -> None:
+    """Tell the other ranks of an error; a mistake that all have met is told by those that catch it.
+
+    Raises:
+        RankFailedError: the error is no mistake of the user's, or this rank alone has met it.
+    """
+    if ranks.size == 1:
+        ranks.close()
+    if ranks.size == 1 or isinstance(error, LostRankError):
+        return
+    mistake = isinstance(error, ValueError)
+    text = str(error) if mistake else f"{type(error).__name__}: {error}"
+    if not ranks.fail(text) or not mistake:
+        raise RankFailedError(f"rank {ranks.rank} on {socket.gethostname()}: {text}") from error
 
 
 class _Opening(Writer):
@@ -227,6 +259,7 @@ def start_local_ranks(
             "WORLD_SIZE": str(count),
             "LOCAL_WORLD_SIZE": str(count),
             "OMP_NUM_THREADS": threads,
+            MARK: str(count),
             **rendezvous,
             **variables,
         }
@@ -270,7 +303,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
             return 0
         time.sleep(0.05)
     # one that knows why it ended comes before those that merely lost it
-    code = USER_ERROR if USER_ERROR in failed else failed[0]
+    code = USER_ERROR if USER_ERROR in failed else min(failed, key=lambda code: code == LOST_RANK)
     rank = codes.index(code)
     known = code in (
         USER_ERROR,
