@@ -25,7 +25,15 @@ from sngd import plot
 from sngd.collectives import Ranks, connect, host_rendezvous
 from sngd.config import RunConfig, describe, digest
 from sngd.networks import Network
-from sngd.tracking import Console, HistoryFile, ResultFile, Values, Writer, read_history
+from sngd.tracking import (
+    Console,
+    HistoryFile,
+    ResultFile,
+    Values,
+    Writer,
+    make_hooks,
+    read_history,
+)
 from sngd.train import Hook, Trained, train
 
 __all__ = ["Source", "execute", "pick_device", "start_local_ranks"]
@@ -94,30 +102,37 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
     _pick_threads(run, device)
     ranks = connect(device)
     console = Console(quiet=quiet)
+    trackers: list[Writer] = []
     try:
         folder = _claim_folder(run, ranks)
         hooks: list[Hook] = []
         if ranks.rank == 0:
             opened = _OnStart(lambda info: _open_folder(folder, run, source, ranks, info))
             files = [HistoryFile(folder / "history.jsonl"), ResultFile(folder / "result.json")]
-            hooks = [opened, *files, console]
+            trackers = make_hooks(run.tracking, folder, (lambda line: None) if quiet else print)
+            hooks = [opened, *files, *trackers, console]
         trained = train(run, ranks, device, hooks=hooks, folder=folder)
         if ranks.rank == 0:
-            _draw_once(run, trained, folder)
+            pictures = _draw_once(run, trained, folder)
+            for tracker in trackers:
+                tracker.drawn(pictures)
     finally:
         console.close()
+        for tracker in trackers:
+            tracker.close()
         ranks.close()
     return trained
 
 
-def _draw_once(run: RunConfig, trained: Trained, folder: Path) -> None:
+def _draw_once(run: RunConfig, trained: Trained, folder: Path) -> list[Path]:
     """The pictures at the end of a run; what goes wrong with them does not undo the training."""
     try:
         spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
         np.savez(folder / SPECTRA, **spectra)
-        draw(run, trained.network, trained.theta, folder)
+        return draw(run, trained.network, trained.theta, folder)
     except (OSError, ValueError) as error:
         print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
+        return []
 
 
 class _OnStart(Writer):
