@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,16 @@ from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, claim_folder, ope
 from sngd.launcher import MARK, Launch, detect, job_deadline
 from sngd.networks import Network
 from sngd.stopping import Stopping
-from sngd.tracking import Console, HistoryFile, ResultFile, Values, Writer, read_history
+from sngd.tracking import (
+    Console,
+    HistoryFile,
+    ResultFile,
+    SystemFigures,
+    Values,
+    Writer,
+    make_hooks,
+    read_history,
+)
 from sngd.train import Trained, train
 
 __all__ = ["execute", "pick_device", "start_local_ranks"]
@@ -95,47 +104,59 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool
     device = pick_device(run.device, launch)
     _pick_threads(run, device)
     ranks = connect(device, launch, run.timeout_seconds)
-    hooks: list[Writer] = []
+    audience: _Audience | None = None
     try:
         claim = claim_folder(run, ranks, launch, resume)
         if claim.finished:
             if ranks.rank == 0:
                 print(f"{claim.folder} is finished: {claim.finished}; nothing is left to do")
+            ranks.close()
             return None
         stopping = Stopping()
         if ranks.rank == 0:
-            fence = _Opening(claim, run, source, launch)
+            audience = _gather_audience(claim, run, source, launch, ranks, device, quiet)
             deadline = launch.deadline or (job_deadline(launch.job) if launch.job else None)
-            stopping = Stopping(deadline, fence.lost)
-            files = [HistoryFile(claim.folder / HISTORY), ResultFile(claim.folder / RESULT)]
-            hooks = [fence, *files, Console(quiet=quiet)]
+            stopping = Stopping(deadline, audience.lost)
+        hooks = [audience] if audience else []
         trained = train(
-            run,
-            ranks,
-            device,
-            hooks=hooks,
-            folder=claim.folder,
-            earlier=claim.earlier,
-            stopping=stopping,
-            about={"replace": claim.replace},
+            run, ranks, device, hooks=hooks, folder=claim.folder, earlier=claim.earlier, stopping=stopping
         )
-        if ranks.rank == 0:
-            _leave(run, trained, claim.folder, hooks)
+        if audience:
+            _leave(run, trained, claim.folder, audience)
     except Exception as error:
-        _close(hooks)
+        if audience:
+            audience.close()
         _end_by(error, ranks)
         raise
     except BaseException:
-        _close(hooks)
+        if audience:
+            audience.close()
         raise
-    _close(hooks)
+    if audience:
+        audience.close()
     ranks.close()
     return trained
 
 
-def _close(hooks: Sequence[Writer]) -> None:
-    for hook in hooks:
-        hook.close()
+def _gather_audience(
+    claim: Claim,
+    run: RunConfig,
+    source: Source,
+    launch: Launch,
+    ranks: Ranks,
+    device: torch.device,
+    quiet: bool,
+) -> _Audience:
+    folder = claim.folder
+    files = [HistoryFile(folder / HISTORY), ResultFile(folder / RESULT)]
+    trackers = make_hooks(run.tracking, folder, (lambda line: None) if quiet else print)
+    return _Audience(
+        claim,
+        lambda plan: open_folder(claim, run, source, launch, plan),
+        {"launch": ranks.origin},
+        SystemFigures(device),
+        [*files, *trackers, Console(quiet=quiet)],
+    )
 
 
 def _end_by(error: Exception, ranks: Ranks) -> None:
@@ -154,24 +175,69 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
         raise RankFailedError(f"rank {ranks.rank} on {socket.gethostname()}: {text}") from error
 
 
-class _Opening(Writer):
-    """A hook that makes the run folder once the problem has proved sound, and knows whether it is lost."""
+class _Audience(Writer):
+    """Those who follow a run: what they are told is completed here, once the run folder is made.
 
-    def __init__(self, claim: Claim, run: RunConfig, source: Source, launch: Launch) -> None:
+    Args:
+        claim: the folder.
+        opening: makes it, from the lines of the plan.
+        about: told at the start beside what the loop knows.
+        figures: of the machine.
+        hooks: who is told.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        opening: Callable[[Any], Fence],
+        about: Mapping[str, Any],
+        figures: SystemFigures,
+        hooks: Sequence[Writer],
+    ) -> None:
         super().__init__()
-        self._open = lambda plan: open_folder(claim, run, source, launch, plan)
+        self.claim, self.hooks = claim, hooks
+        self._opening, self._about, self._figures = opening, about, figures
         self._fence: Fence | None = None
-
-    def start(self, info: Values) -> None:
-        """Make the folder."""
-        self._fence = self._open(info["plan"])
 
     def lost(self) -> bool:
         """Whether another start has taken the folder over."""
         return self._fence is not None and self._fence.lost()
 
+    def start(self, info: Values) -> None:
+        """Make the folder, now that the problem has proved sound."""
+        self._fence = self._opening(info["plan"])
+        told = {**info, **self._about, "replace": self.claim.replace}
+        for hook in self.hooks:
+            hook.start(told)
 
-def _leave(run: RunConfig, trained: Trained, folder: Path, hooks: Sequence[Writer]) -> None:
+    def step(self, record: Values) -> None:
+        """Add the machine's figures."""
+        told = {**record, "system": self._figures.sample()}
+        for hook in self.hooks:
+            hook.step(told)
+
+    def saved(self, path: Path, step: int) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.saved(path, step)
+
+    def end(self, result: Values) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.end(result)
+
+    def drawn(self, pictures: Sequence[Path]) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.drawn(pictures)
+
+    def close(self) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.close()
+
+
+def _leave(run: RunConfig, trained: Trained, folder: Path, audience: Writer) -> None:
     """The pictures at the end of a run; what goes wrong with them does not undo the training.
 
     A run that was told to end has no time for them, and none that has lost its folder writes there.
@@ -188,8 +254,7 @@ def _leave(run: RunConfig, trained: Trained, folder: Path, hooks: Sequence[Write
     except (OSError, ValueError) as error:
         print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
         return
-    for hook in hooks:
-        hook.drawn(pictures)
+    audience.drawn(pictures)
 
 
 def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:
