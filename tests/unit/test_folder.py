@@ -136,7 +136,7 @@ def test_a_job_of_slurm_has_a_folder_that_its_restarts_find(tmp_path, monkeypatc
 
 
 def test_an_elastic_launch_must_name_its_folder():
-    with pytest.raises(ValueError, match="run_dir is missing: torchrun --max-restarts .* add --run-dir"):
+    with pytest.raises(ValueError, match=r"run_dir is missing: torchrun --max-restarts .* add --run-dir"):
         _claim(_run(), resume=False, launch=Launch("torchrun", 0, 1, elastic=True))
 
 
