@@ -134,7 +134,7 @@ def apart(hook: Writer, record: dict[str, Any], pace: float, count: int) -> dict
 def in_pairs(
     step: Callable[[], Any], record: dict[str, Any], hook: Writer, pairs: int, length: int, first: int
 ) -> dict[str, float]:
-    """What the hook adds to a step, in processor and in elapsed time: medians over pairs, and standard errors."""
+    """What the hook adds to a step, in processor and in elapsed time: medians over pairs, standard errors."""
     shares: list[Any] = []
     number = first
 

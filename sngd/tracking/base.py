@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._failed = False
+        self._failed, self._lock = False, threading.Lock()
 
     def start(self, info: Values) -> None:
         """Before the first step; info describes the run."""
@@ -48,7 +49,10 @@ class Writer:
         try:
             write()
         except Exception as error:  # whatever breaks here is worth less than the run
-            self._failed = True
+            with self._lock:  # some hooks work in several threads
+                known, self._failed = self._failed, True
+            if known:
+                return
             logging.getLogger(__name__).warning("%s: %r; the run goes on without", what, error)
             self._abandon(error)
 

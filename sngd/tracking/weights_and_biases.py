@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,7 @@ from sngd.tracking.config import Mode, Tracking
 __all__ = ["WeightsAndBiases"]
 
 _DEFAULT_PROJECT = "sngd"
+_LAST_WORDS_SECONDS = 2.0
 _FIGURES = ("name", "parameters", "points", "world_size", "device", "dtype", "optimizer", "launch", "run_dir")
 _PACKAGES = ("sngd", "torch", "numpy", "wandb")
 
@@ -33,9 +34,9 @@ class WeightsAndBiases(BackgroundWriter):
     """A run of W&B that follows ours. A process of its own talks to wandb; training never waits for it.
 
     Packing a record for wandb takes 0.4 to 0.9 ms of Python, 1 to 4 % of a short step, during which training
-    would wait for the interpreter. So a thread hands records on, in batches, to `wandb_worker`, which runs at idle
-    priority. It ends by itself: when the run ends, or when the process that trains is gone, having sent what
-    it has.
+    would wait for the interpreter. So a thread hands records on, in batches, to `wandb_worker`, which runs at
+    idle priority. It ends by itself: when the run ends, or when the process that trains is gone, having sent
+    what it has.
 
     One run stays one run: its id is kept in the run folder, and whoever goes on from a checkpoint takes it
     up. Row n of W&B's history is step n, each there once:
@@ -152,11 +153,23 @@ class WeightsAndBiases(BackgroundWriter):
     def _send(self, what: str, **told: Any) -> None:
         assert self._worker is not None
         assert self._worker.stdin is not None
-        self._worker.stdin.write(json.dumps({"do": what, **plain(told)}, allow_nan=False) + "\n")
+        with self._last_words():
+            self._worker.stdin.write(json.dumps({"do": what, **plain(told)}, allow_nan=False) + "\n")
 
     def _flush(self) -> None:
         if self._worker is not None and self._worker.stdin is not None and not self._worker.stdin.closed:
-            self._worker.stdin.flush()
+            with self._last_words():
+                self._worker.stdin.flush()
+
+    @contextlib.contextmanager
+    def _last_words(self) -> Iterator[None]:
+        """Where the worker is gone, hear first why: that is the warning, not a broken pipe."""
+        try:
+            yield
+        except OSError:
+            if self._listener is not None:
+                self._listener.join(_LAST_WORDS_SECONDS)
+            raise
 
     def _listen(self, answers: IO[str]) -> None:
         for line in answers:
@@ -171,10 +184,13 @@ class WeightsAndBiases(BackgroundWriter):
 
     def _finish(self) -> None:
         if self._worker is not None and self._worker.stdin is not None:
-            self._worker.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it is gone, and has been heard
+                self._worker.stdin.close()
             self._worker.wait()
         if self._listener is not None:
             self._listener.join()
+        if self._worker is not None and self._worker.returncode and not self._failed:
+            raise RuntimeError(f"its process ended with exit code {self._worker.returncode}")
 
     def _release(self) -> None:
         for kept in self._folder.glob(f".wandb_*.{os.getpid()}.*"):
