@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sngd import checkpoint
 from sngd.allocation import naming_out_of_memory
-from sngd.config import RunConfig
+from sngd.config import RunConfig, describe
 from sngd.domain import share
 from sngd.evaluate import Evaluation
 from sngd.memory import Plan, Sizes, available_bytes, make_plan
@@ -299,6 +299,7 @@ class _Loop:
             "max_seconds": run.max_seconds,
             "target_error": run.target_error,
             "run_dir": None if self.folder is None else str(self.folder),
+            "fields": describe(run),
             "plan": Forecast(run, self.network, self.objective.plan, self.device).lines(),
         }
 
