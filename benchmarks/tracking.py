@@ -2,9 +2,9 @@
 
 Two ways, for a shared machine is no quiet one:
 
-- apart: records are handed over at the pace of the config's steps, without training. The processor time that
-  this process takes for a record in all its threads is what a step pays at most. That of its children (W&B's)
-  is told beside it: they run at idle priority, and training does not pay it.
+- apart: records are handed over 50 times a second, without training. The processor time that this process
+  takes for a record in all its threads is what a step pays at most. That of its children (W&B's) is told
+  beside it: they run at idle priority, and training does not pay it.
 - in pairs: the same step is taken over and over from a copy of one state, and blocks of steps with and
   without the hook take turns. The first third of a block does not count, since trackers work for up to a
   second after a record. Processor time of this process again, and elapsed time.
@@ -40,6 +40,7 @@ from sngd.train import build_objective, train
 
 CONFIGS = ("heat", "nonlinear")  # the README's; the one with the shortest step
 WARM_STEPS = 20
+PACE = 0.02  # seconds between two records
 DEVICE = torch.device("cpu")
 WITHOUT = "nothing"  # pairs of equal blocks: what the measure itself scatters
 
@@ -109,7 +110,7 @@ def _seconds_of(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def apart(hook: Writer, record: dict[str, Any], pace: float, count: int) -> dict[str, float]:
+def apart(hook: Writer, record: dict[str, Any], step: float, count: int) -> dict[str, float]:
     """Microseconds for a record: of the call, of this process, of its children; less those of the pacing."""
     calls, spent = [], {}
     for told in (False, True):
@@ -117,9 +118,9 @@ def apart(hook: Writer, record: dict[str, Any], pace: float, count: int) -> dict
         for number in range(1, count + 1):
             if told:
                 began = time.perf_counter()
-                hook.step({**record, "step": number, "seconds": pace * number})
+                hook.step({**record, "step": number, "seconds": PACE * number})
                 calls.append(time.perf_counter() - began)
-            time.sleep(pace)
+            time.sleep(PACE)
         time.sleep(1)  # what waits in the background counts, too
         spent[told] = [after - b for after, b in zip(processor_seconds(), before, strict=True)]
     own, others = ((w - wo) / count for w, wo in zip(spent[True], spent[False], strict=True))
@@ -127,7 +128,7 @@ def apart(hook: Writer, record: dict[str, Any], pace: float, count: int) -> dict
         "call_us": 1e6 * statistics.median(calls),
         "process_us": 1e6 * own,
         "children_us": 1e6 * others,
-        "apart_percent": 100 * own / pace,
+        "apart_percent": 100 * own / step,
     }
 
 
@@ -180,9 +181,9 @@ def main() -> None:
         run, _ = load_source(Path(__file__).parents[1] / "configs" / f"{config}.py")
         run = dataclasses.replace(run, max_steps=WARM_STEPS, max_seconds=None, target_error=None)
         step, record = repeated_step(run)
-        pace = min(timeit.repeat(step, number=1, repeat=10))
+        cost = min(timeit.repeat(step, timer=time.process_time, number=1, repeat=10))
         info = {"fields": describe(run), "max_steps": 10**6, "name": run.problem.name}
-        found[config] = {"step_ms": 1e3 * pace}
+        found[config] = {"step_ms": 1e3 * cost}
         with tempfile.TemporaryDirectory() as folder:
             for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
                 os.environ[name] = folder
@@ -192,13 +193,13 @@ def main() -> None:
                 hook = make()
                 hook.start(info)
                 time.sleep(3)  # a service that starts is no part of a step
-                figures = apart(hook, record, pace, options.records)
-                length = max(6, round(options.block / pace))
+                figures = apart(hook, record, cost, options.records)
+                length = max(6, round(options.block / cost))
                 figures |= in_pairs(step, record, hook, options.pairs, length, options.records)
                 hook.close()
                 found[config][name] = figures
                 print(
-                    f"{config:9s} step {1e3 * pace:.1f} ms, {name:11s} call {figures['call_us']:.1f} µs, "
+                    f"{config:9s} step {1e3 * cost:.1f} ms, {name:11s} call {figures['call_us']:.1f} µs, "
                     f"process {figures['process_us']:.0f} µs, children {figures['children_us']:.0f} µs: "
                     f"{figures['apart_percent']:.2f} %; in pairs {figures['paired_percent']:+.2f} ± "
                     f"{figures['paired_error_percent']:.2f} %, elapsed {figures['elapsed_percent']:+.2f} ± "

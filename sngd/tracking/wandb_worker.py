@@ -54,13 +54,14 @@ class Session:
         self._run: Any = None
         self._first = self._last = 0  # row that W&B wants next when the run opens; last row written
         self._result: dict[str, Any] | None = None  # until the end
+        self._online = False
 
     def open(self, settings: dict[str, Any], config: dict[str, Any]) -> None:
         """Make the run or take it up, offline if there is no other way; write the steps before."""
         wandb = self._wandb
         wandb.setup(wandb.Settings(silent=True))  # or it would ask for a key on the terminal
         if not os.environ.get("WANDB_SWEEP_ID"):  # whose agent has named the run
-            settings = settings | {"run_id": self._identity()}
+            settings = settings | {"run_id": self._identity()["id"]}
         else:
             settings = {k: v for k, v in settings.items() if k not in ("project", "entity")}
         try:
@@ -73,15 +74,19 @@ class Session:
             wandb.teardown()  # its service still holds the id
             wandb.setup(wandb.Settings(silent=True))
             self._run = self._init(settings, config)
-        if settings["mode"] == "online":
+        self._online = settings["mode"] == "online"
+        if self._online:
             self._first = self._run.step
             _answer("say", str(self._run.url))
         else:  # its files/ is what wandb calls its dir
+            self._first = self._identity().get("sent", -1) + 1
             _answer("say", f"offline, to be uploaded by `wandb sync {Path(self._run.dir).parent}`")
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         for record in _history(self._folder / "history.jsonl", self._resumed):
             self.step(record)
+        if not self._online:
+            self._supersede()
 
     def step(self, record: Mapping[str, Any]) -> None:
         """One row of the history, unless W&B has it."""
@@ -122,17 +127,30 @@ class Session:
         if result.get("stop_reason") in _GOES_ON:
             self._run.mark_preempting()
         self._run.finish(exit_code=1 if self._result is None else 0)
+        if self._online and not os.environ.get("WANDB_SWEEP_ID"):
+            self._keep(self._identity() | {"sent": self._last})
 
-    def _identity(self) -> str:
-        """The run's id of before, or one that is its id from now on."""
-        path = self._folder / IDENTITY
+    def _identity(self) -> dict[str, Any]:
+        """The run's id of before, or one that is its id from now on; "sent": the server's last row, if known."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return str(json.loads(path.read_text())["id"])
-        identity = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+            found = json.loads((self._folder / IDENTITY).read_text())
+            return found | {"id": str(found["id"])}
+        return self._keep({"id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)})
+
+    def _keep(self, identity: dict[str, Any]) -> dict[str, Any]:
+        path = self._folder / IDENTITY
         aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps({"id": identity}) + "\n")
+        aside.write_text(json.dumps(identity) + "\n")
         os.replace(aside, path)
         return identity
+
+    def _supersede(self) -> None:
+        """Mark the segments before this one as done: it holds what they hold."""
+        own = Path(self._run.dir).parent
+        for file in self._folder.glob(f"wandb/offline-run-*/run-{self._run.id}.wandb"):
+            marker = file.with_name(file.name + ".synced")
+            if file.parent.name != own.name and not file.parent.is_symlink() and not marker.exists():
+                marker.write_text(f"superseded by {own.name}\n")
 
     def _init(self, settings: dict[str, Any], config: dict[str, Any]) -> Any:
         more = {

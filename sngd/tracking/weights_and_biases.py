@@ -45,10 +45,12 @@ class WeightsAndBiases(BackgroundWriter):
       that the server lacks are taken from history.jsonl. Those that it has beyond the checkpoint are not sent
       again; the steps that are taken again are the same.
     - offline, W&B writes a new folder ("segment") for each process, with the same id. `wandb sync` uploads
-      segments of one id in the order of their starts, each from row 0 on: it resumes nothing, so its offset
-      into the history is 0 (core/internal/runsync, runupserter and filestream of wandb 0.31), and a later
-      segment overwrites the rows of an earlier one. Hence each segment holds every step from 1 on, the
-      earlier ones from history.jsonl, and the last segment by itself is the run.
+      the segments of one id in the order of their starts and appends each to the rows that the server has,
+      whatever their steps (core/internal/runsync, runupserter of wandb 0.31). Hence each segment holds every
+      step from 1 on, the earlier ones from history.jsonl, and those before it are marked as done
+      (.wandb.synced, which `wandb sync` skips): the last segment by itself is the run. What an online process
+      is known to have sent before is left out. Who synchronises a run that has not ended, and goes on
+      offline, has rows twice.
 
     Without a key or a server the run is written offline after one warning, for `wandb sync`. The key itself
     is wandb's business: wandb reads it from WANDB_API_KEY or ~/.netrc, and it is written nowhere.

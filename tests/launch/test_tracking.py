@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("wandb")
 from tests.wandb_records import segments
+from tests.wandb_server import server
 
 pytestmark = pytest.mark.launch
 
@@ -28,6 +29,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """Ours without what would make W&B known, and with folders of its own."""
     dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("WANDB_")}
+    (tmp_path / "home").mkdir()
     places = ("HOME", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
     return kept | {"OMP_NUM_THREADS": "1", **{name: str(tmp_path / "home") for name in places}}
 
@@ -85,7 +87,7 @@ from sngd.tracking import HistoryFile, Tracking, make_hooks
 from tests.tracked import INFO, RESULT, record
 
 folder, resumed, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-tracking = Tracking(wandb=sys.argv[4], artifacts=True)
+tracking = Tracking(wandb=sys.argv[4], artifacts=sys.argv[4] == "offline")
 hooks = [HistoryFile(folder / "history.jsonl"), *make_hooks(tracking, folder)]
 for hook in hooks:
     hook.start(INFO | {"resumed": resumed, "fields": {"seed": 3}})
@@ -134,6 +136,54 @@ def test_a_run_that_was_killed_goes_on_as_the_same_run_with_every_step(
     assert (earlier.exit_code, run.exit_code) == (1, 0), "the first one was cut off"
     assert earlier.artifacts == [f"checkpoint-{run.identity}"]
     assert run.summary["stop_reason"] == "max_seconds"
+
+
+def steps_of(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["_step"] for row in rows]
+
+
+@pytest.mark.parametrize("lost", [0, 5])
+def test_online_a_killed_run_is_taken_up_where_the_server_stands(
+    tmp_path: Path, environment: dict[str, str], lost: int
+) -> None:
+    """Whether the server has got less or more than the checkpoint: every step is there once."""
+    with server() as host:
+        known = environment | {"WANDB_BASE_URL": host.address, "WANDB_API_KEY": KEY}
+        with follow(tmp_path, known, 0, 8, "online") as first:
+            assert first.stdout is not None
+            assert first.stdout.readline().startswith(("Weights & Biases: http", "ready"))
+            time.sleep(1.5)  # longer than a batch waits
+            os.kill(first.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while [len(rows) for rows in host.rows.values()] != [8]:  # the worker sends what it has
+            assert time.monotonic() < deadline, host.rows
+            time.sleep(0.1)
+        ((identity, rows),) = host.rows.items()
+        del rows[len(rows) - lost :]  # what is left after a machine has failed
+        with follow(tmp_path, known, 5, 10, "online") as again:
+            heard, said = again.communicate(timeout=60)
+        assert said == ""
+        assert heard == f"Weights & Biases: {host.address}/me/sngd/runs/{identity}\n"
+        assert host.rows.keys() == {identity}
+        assert steps_of(host.rows[identity]) == list(range(1, 11))
+    assert holds(tmp_path, KEY) == []
+
+
+def test_segments_of_an_offline_run_are_one_run_with_every_step_once_they_are_synchronised(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "history.jsonl").write_text('{"step": 1}\n')
+    for resumed, last in ((1, 8), (5, 10)):
+        with follow(tmp_path, environment, resumed, last, "offline") as run:
+            _, said = run.communicate(timeout=60)
+        assert said == ""
+    with server() as host:
+        known = environment | {"WANDB_BASE_URL": host.address, "WANDB_API_KEY": KEY}
+        command = [str(Path(sys.executable).parent / "wandb"), "sync", "--yes", str(tmp_path / "wandb")]
+        subprocess.run(command, env=known, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+        ((identity, rows),) = host.rows.items()
+    assert identity == json.loads((tmp_path / "wandb_run.json").read_text())["id"]
+    assert steps_of(rows) == list(range(1, 11))
 
 
 def test_a_server_that_does_not_answer_costs_no_step_and_one_warning(

@@ -148,6 +148,39 @@ def test_offline_the_new_segment_holds_every_step(tmp_path: Path) -> None:
     assert "resume" not in wandb.runs[1].settings, "wandb warns of it offline"
 
 
+def test_offline_segments_before_are_marked_as_done_and_others_are_left_alone(tmp_path: Path) -> None:
+    wandb = FakeWandb()
+    session(wandb, tmp_path, mode="offline")
+    identity = wandb.runs[0].id
+    files = [
+        tmp_path / "wandb" / place / name
+        for place, name in (
+            ("offline-run-1-" + identity, f"run-{identity}.wandb"),
+            ("offline-run-2-other", "run-other.wandb"),
+            ("place", f"run-{identity}.wandb"),
+        )
+    ]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    session(wandb, tmp_path, mode="offline")
+    assert [file.with_name(file.name + ".synced").exists() for file in files] == [True, False, False]
+
+
+def test_offline_after_online_what_was_sent_is_not_written_again(tmp_path: Path) -> None:
+    wandb = FakeWandb()
+    run = session(wandb, tmp_path)
+    for step in range(1, 8):
+        run.step(record(step))
+    run.close()
+    history(tmp_path, 5)
+    wandb.down = True
+    again = session(wandb, tmp_path, resumed=5)
+    for step in range(6, 11):
+        again.step(record(step))
+    assert sorted(wandb.runs[1].rows) == [8, 9, 10]
+
+
 def test_without_a_server_the_run_goes_offline_under_its_id(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
