@@ -131,7 +131,7 @@ class Session:
             self._keep(self._identity() | {"sent": self._last})
 
     def _identity(self) -> dict[str, Any]:
-        """The run's id of before, or one that is its id from now on; "sent": the server's last row, if known."""
+        """The run's id of before, or one that is its id from now on; "sent": the server's last row."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads((self._folder / IDENTITY).read_text())
             return found | {"id": str(found["id"])}
