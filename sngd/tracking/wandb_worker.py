@@ -27,6 +27,7 @@ IDENTITY = "wandb_run.json"
 _INIT_SECONDS, _FINISH_SECONDS = 15.0, 25.0
 _LOCK_SECONDS = 30.0  # a process before this one may still be sending what it has
 _GOES_ON = ("terminated", "time_limit")  # ends of a process after which another goes on with the run
+_TO_BE_RESUMED = 75  # EX_TEMPFAIL; after mark_preempting W&B calls a run preempted if it ends with an error
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -52,7 +53,10 @@ class Session:
     def __init__(self, wandb: Any, folder: Path, resumed: int) -> None:
         self._wandb, self._folder, self._resumed = wandb, folder, resumed
         self._run: Any = None
-        self._first = self._last = 0  # row that W&B wants next when the run opens; last row written
+        self._first = 0  # row that W&B wants next when the run opens
+        self._last = 0  # row that is open
+        self._sent = -1  # last row that W&B has or will have
+        self._artifacts = True  # until one fails
         self._result: dict[str, Any] | None = None  # until the end
         self._online = False
 
@@ -60,7 +64,7 @@ class Session:
         """Make the run or take it up, offline if there is no other way; write the steps before."""
         wandb = self._wandb
         wandb.setup(wandb.Settings(silent=True))  # or it would ask for a key on the terminal
-        if not os.environ.get("WANDB_SWEEP_ID"):  # whose agent has named the run
+        if not _swept():
             settings = settings | {"run_id": self._identity()["id"]}
         else:
             settings = {k: v for k, v in settings.items() if k not in ("project", "entity")}
@@ -79,8 +83,9 @@ class Session:
             self._first = self._run.step
             _answer("say", str(self._run.url))
         else:  # its files/ is what wandb calls its dir
-            self._first = self._identity().get("sent", -1) + 1
+            self._first = 0 if _swept() else self._identity().get("sent", -1) + 1
             _answer("say", f"offline, to be uploaded by `wandb sync {Path(self._run.dir).parent}`")
+        self._sent = self._first - 1
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         for record in _history(self._folder / "history.jsonl", self._resumed):
@@ -93,6 +98,7 @@ class Session:
         step = int(record["step"])
         if step >= self._first:
             self._run.log(flat(record), step=step)
+            self._sent = step
         self._last = max(step, self._first, self._last)
 
     def pictures(self, paths: list[str]) -> None:
@@ -101,14 +107,19 @@ class Session:
         self._run.log(images, step=self._last)
 
     def checkpoint(self, path: str, name: str, step: int, remove: bool) -> None:
-        """A file or folder as an artifact; a file may be ours to remove."""
+        """A file or folder as an artifact; a file may be ours to remove. One that fails is the last."""
         try:
+            if not self._artifacts:
+                return
             artifact = self._wandb.Artifact(f"checkpoint-{self._run.id}", "model", metadata={"step": step})
             if os.path.isdir(path):
                 artifact.add_dir(path)
             else:
                 artifact.add_file(path, name=name, skip_cache=True)
             self._run.log_artifact(artifact, aliases=["latest", f"step-{step}"])
+        except Exception as error:
+            self._artifacts = False
+            _answer("warn", f"{_first_line(error)}; no more checkpoints are kept there")
         finally:
             if remove:
                 os.unlink(path)
@@ -121,14 +132,15 @@ class Session:
         """Write the last row and the summary; wait for W&B to be done. A run without a result has failed."""
         if self._run is None:
             return
-        result = self._result or {}
+        result, code = self._result or {}, 1 if self._result is None else 0
         self._run.log({}, commit=True)
         self._run.summary.update(flat(result))
         if result.get("stop_reason") in _GOES_ON:
             self._run.mark_preempting()
-        self._run.finish(exit_code=1 if self._result is None else 0)
-        if self._online and not os.environ.get("WANDB_SWEEP_ID"):
-            self._keep(self._identity() | {"sent": self._last})
+            code = _TO_BE_RESUMED
+        self._run.finish(exit_code=code)
+        if self._online and not _swept():
+            self._keep(self._identity() | {"sent": self._sent})
 
     def _identity(self) -> dict[str, Any]:
         """The run's id of before, or one that is its id from now on; "sent": the server's last row."""
@@ -167,6 +179,11 @@ class Session:
         }
         given = {name: value for name, value in (settings | more).items() if value is not None}
         return self._wandb.init(config=config, settings=self._wandb.Settings(**given))
+
+
+def _swept() -> bool:
+    """Whether a sweep's agent has started and named the run."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
 
 
 def _history(path: Path, last: int) -> Iterator[dict[str, Any]]:

@@ -203,7 +203,23 @@ def test_a_run_that_will_go_on_is_marked_as_preempted(tmp_path: Path, reason: st
     run.step(record(1))
     run.end(RESULT | {"stop_reason": reason})
     run.close()
-    assert wandb.runs[0].events == ["preempting", "exit 0"]
+    assert wandb.runs[0].events == ["preempting", "exit 75"]
+
+
+def test_an_artifact_that_fails_is_told_once_and_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wandb = FakeWandb()  # which knows of no artifacts
+    run = session(wandb, tmp_path)
+    capsys.readouterr()
+    for step in (1, 2):
+        run.step(record(step))
+        (tmp_path / "kept").touch()
+        run.checkpoint(str(tmp_path / "kept"), "state.pt", step, remove=True)
+        assert not (tmp_path / "kept").exists()
+    (told,) = capsys.readouterr().out.splitlines()
+    assert "no more checkpoints are kept" in json.loads(told)["warn"]
+    assert sorted(wandb.runs[0].rows) == [1, 2]
 
 
 def test_a_run_that_breaks_off_has_failed(tmp_path: Path) -> None:
