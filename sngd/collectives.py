@@ -132,8 +132,8 @@ class Ranks(Protocol):
         """Have torch.distributed ready for a library that talks to it by itself."""
         ...
 
-    def fail(self, text: str) -> bool:
-        """Tell the others that this rank ends by an error; whether rank 0 does, too."""
+    def fail(self, text: str, common: bool) -> bool:
+        """Tell the others that this rank ends by an error; whether rank 0 ends by a common one, too."""
         ...
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ class LocalRanks:
             dist.init_process_group(_backend(device), store=dist.HashStore(), rank=0, world_size=1)
             self._opened = True
 
-    def fail(self, text: str) -> bool:
+    def fail(self, text: str, common: bool) -> bool:
         """This is rank 0, and nobody else has to know."""
         return True
 
@@ -392,9 +392,9 @@ class TorchRanks:
         if self.size != dist.get_world_size():
             raise ValueError(f"a library would use all {dist.get_world_size()} ranks, not these {self.size}")
 
-    def fail(self, text: str) -> bool:
-        """Tell the others that this rank ends by an error; whether rank 0 does, too."""
-        return self.roll.fail(text) if self.roll else True
+    def fail(self, text: str, common: bool) -> bool:
+        """Tell the others that this rank ends by an error; whether rank 0 ends by a common one, too."""
+        return self.roll.fail(text, common) if self.roll else True
 
     def close(self) -> None:
         """Leave the group."""
