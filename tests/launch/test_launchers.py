@@ -166,6 +166,9 @@ class Run:
         except subprocess.TimeoutExpired:
             pytest.fail(f"still running after {seconds:g} s")
         finally:
+            deadline = time.monotonic() + 5.0  # a launcher may end before ranks that it has told to
+            while any(map(running, self.pids())) and time.monotonic() < deadline:
+                time.sleep(0.05)
             left = [pid for pid in self.pids() if running(pid)]
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
@@ -188,7 +191,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(launcher, victim, tmp_path):
     os.kill(run.pids()[victim], signal.SIGKILL)
     said = run.end(SECONDS)
     assert re.search(NAMED.format(who=victim) + (f"|{HOSTS}" if victim == 0 else ""), said), said
-    assert "Traceback" not in said.replace("torch.distributed.elastic", "").partition("E1")[0]
+    assert launcher == "torchrun" or "Traceback" not in said  # torchrun adds its own
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -196,7 +199,8 @@ def test_a_residual_that_fails_on_one_rank_is_told_with_the_rank_and_its_error(l
     run = Run(launcher, tmp_path, 1, "residual")
     said = run.end(90)
     told = r"error: rank 1 on .*: residual of condition 'equation' failed at failing.py:\d+: "
-    assert len(re.findall(told + "RuntimeError: a wheel came off", said)) == 1, said
+    assert re.search(f"^{told}RuntimeError: a wheel came off$", said, re.MULTILINE), said
+    assert launcher == "torchrun" or "Traceback" not in said  # torchrun adds its own
 
 
 @pytest.mark.parametrize("launcher", ["sngd", "torchrun", "openmpi"])
@@ -218,9 +222,8 @@ def test_a_stopped_rank_is_named_when_the_collectives_time_out(tmp_path):
     finally:
         os.kill(stopped, signal.SIGCONT)
     said = run.end(SECONDS)
-    assert re.search(
-        r"error: rank 1 on .* does not answer .*; rank 0 on .* noticed it in '.*': Timed out", said
-    ), said
+    told = r"error: rank 1 on .* does not answer .*; rank 0 on .* noticed it in '.*': Timed out"
+    assert re.search(told, said), said
 
 
 def test_ranks_are_refused_under_a_launcher(tmp_path):
