@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
+import contextlib
 import os
-import platform
+import signal
 import socket
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,14 +21,25 @@ from torch import Tensor
 
 from sngd import plot
 from sngd.collectives import Ranks, connect, host_rendezvous
-from sngd.config import RunConfig, describe, digest
+from sngd.config import RunConfig
 from sngd.failures import LOST_RANK, LostRankError, RankFailedError
-from sngd.launcher import MARK, Launch, detect
+from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, claim_folder, open_folder
+from sngd.launcher import MARK, Launch, detect, job_deadline
 from sngd.networks import Network
-from sngd.tracking import Console, HistoryFile, ResultFile, Values, Writer, read_history
-from sngd.train import Hook, Trained, train
+from sngd.stopping import Stopping
+from sngd.tracking import (
+    Console,
+    HistoryFile,
+    ResultFile,
+    SystemFigures,
+    Values,
+    Writer,
+    make_hooks,
+    read_history,
+)
+from sngd.train import Trained, train
 
-__all__ = ["Source", "execute", "pick_device", "start_local_ranks"]
+__all__ = ["execute", "pick_device", "start_local_ranks"]
 
 # What a rank that ended because another one failed may take before it is killed.
 _GRACE_SECONDS = 5.0
@@ -41,23 +49,9 @@ SPECTRA = "spectra.npz"
 _WORTH_THREADS = 3_000_000
 # Launchers that may show every process a GPU of its own only.
 _ONE_GPU_A_TASK = ("srun", "openmpi", "mpich")
-# Exit codes: a mistake of the user's; Ctrl-C, as shells have it.
-USER_ERROR, INTERRUPTED = 2, 130
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a run came from: enough to run it again.
-
-    Args:
-        path: config file.
-        text: its content.
-        flags: flags that replaced fields.
-    """
-
-    path: Path
-    text: str
-    flags: list[str]
+# Exit codes: a mistake of the user's; stopped with a checkpoint, to be started again (EX_TEMPFAIL of
+# sysexits.h); Ctrl-C, as shells have it.
+USER_ERROR, RESUME, INTERRUPTED = 2, 75, 130
 
 
 def pick_device(wanted: str, launch: Launch) -> torch.device:
@@ -91,8 +85,17 @@ def _pick_threads(run: RunConfig, device: torch.device) -> None:
             torch.set_num_threads(1)
 
 
-def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
+def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool = False) -> Trained | None:
     """Run a config in this process, one rank of however many the environment names.
+
+    Args:
+        run: what to do.
+        source: where it came from.
+        quiet: no progress on the console.
+        resume: go on with the run in run_dir, if there is one.
+
+    Returns:
+        What the run leaves behind; None where it was finished before.
 
     Raises:
         ValueError: a mistake in config, problem or environment.
@@ -100,28 +103,60 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
     launch = detect(os.environ)
     device = pick_device(run.device, launch)
     _pick_threads(run, device)
-    ranks = connect(device, launch)
-    console = Console(quiet=quiet)
+    ranks = connect(device, launch, run.timeout_seconds)
+    audience: _Audience | None = None
     try:
-        folder = _claim_folder(run, ranks)
-        hooks: list[Hook] = []
+        claim = claim_folder(run, ranks, launch, resume)
+        if claim.finished:
+            if ranks.rank == 0:
+                print(f"{claim.folder} is finished: {claim.finished}; nothing is left to do")
+            ranks.close()
+            return None
+        stopping = Stopping()
         if ranks.rank == 0:
-            opened = _OnStart(lambda info: _open_folder(folder, run, source, ranks, info))
-            files = [HistoryFile(folder / "history.jsonl"), ResultFile(folder / "result.json")]
-            hooks = [opened, *files, console]
-        trained = train(run, ranks, device, hooks=hooks, folder=folder)
-        if ranks.rank == 0:
-            _draw_once(run, trained, folder)
+            audience = _gather_audience(claim, run, source, launch, ranks, device, quiet)
+            deadline = launch.deadline or (job_deadline(launch.job) if launch.job else None)
+            stopping = Stopping(deadline, audience.lost)
+        hooks = [audience] if audience else []
+        trained = train(
+            run, ranks, device, hooks=hooks, folder=claim.folder, earlier=claim.earlier, stopping=stopping
+        )
+        if audience:
+            _leave(run, trained, claim.folder, audience)
     except Exception as error:
-        console.close()
+        if audience:
+            audience.close()
         _end_by(error, ranks)
         raise
     except BaseException:
-        console.close()
+        if audience:
+            audience.close()
         raise
-    console.close()
+    if audience:
+        audience.close()
     ranks.close()
     return trained
+
+
+def _gather_audience(
+    claim: Claim,
+    run: RunConfig,
+    source: Source,
+    launch: Launch,
+    ranks: Ranks,
+    device: torch.device,
+    quiet: bool,
+) -> _Audience:
+    folder = claim.folder
+    files = [HistoryFile(folder / HISTORY), ResultFile(folder / RESULT)]
+    trackers = make_hooks(run.tracking, folder, (lambda line: None) if quiet else print)
+    return _Audience(
+        claim,
+        lambda plan: open_folder(claim, run, source, launch, plan),
+        {"launch": ranks.origin},
+        SystemFigures(device),
+        [*files, *trackers, Console(quiet=quiet)],
+    )
 
 
 def _end_by(error: Exception, ranks: Ranks) -> None:
@@ -140,77 +175,86 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
         raise RankFailedError(f"rank {ranks.rank} on {socket.gethostname()}: {text}") from error
 
 
-def _draw_once(run: RunConfig, trained: Trained, folder: Path) -> None:
-    """The pictures at the end of a run; what goes wrong with them does not undo the training."""
+class _Audience(Writer):
+    """Those who follow a run: what they are told is completed here, once the run folder is made.
+
+    Args:
+        claim: the folder.
+        opening: makes it, from the lines of the plan.
+        about: told at the start beside what the loop knows.
+        figures: of the machine.
+        hooks: who is told.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        opening: Callable[[Any], Fence],
+        about: Mapping[str, Any],
+        figures: SystemFigures,
+        hooks: Sequence[Writer],
+    ) -> None:
+        super().__init__()
+        self.claim, self.hooks = claim, hooks
+        self._opening, self._about, self._figures = opening, about, figures
+        self._fence: Fence | None = None
+
+    def lost(self) -> bool:
+        """Whether another start has taken the folder over."""
+        return self._fence is not None and self._fence.lost()
+
+    def start(self, info: Values) -> None:
+        """Make the folder, now that the problem has proved sound."""
+        self._fence = self._opening(info["plan"])
+        told = {**info, **self._about, "replace": self.claim.replace}
+        for hook in self.hooks:
+            hook.start(told)
+
+    def step(self, record: Values) -> None:
+        """Add the machine's figures."""
+        told = {**record, "system": self._figures.sample()}
+        for hook in self.hooks:
+            hook.step(told)
+
+    def saved(self, path: Path, step: int) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.saved(path, step)
+
+    def end(self, result: Values) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.end(result)
+
+    def drawn(self, pictures: Sequence[Path]) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.drawn(pictures)
+
+    def close(self) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.close()
+
+
+def _leave(run: RunConfig, trained: Trained, folder: Path, audience: Writer) -> None:
+    """The pictures at the end of a run; what goes wrong with them does not undo the training.
+
+    A run that was told to end has no time for them, and none that has lost its folder writes there.
+    """
+    reason = trained.result["stop_reason"]
+    if reason == "superseded":
+        return
     try:
         spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
         np.savez(folder / SPECTRA, **spectra)
-        draw(run, trained.network, trained.theta, folder)
+        if reason in ("terminated", "time_limit"):
+            return
+        pictures = draw(run, trained.network, trained.theta, folder)
     except (OSError, ValueError) as error:
         print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
-
-
-class _OnStart(Writer):
-    """A hook that makes the run folder once the problem has proved sound."""
-
-    def __init__(self, action: Callable[[Values], None]) -> None:
-        super().__init__()
-        self._action = action
-
-    def start(self, info: Values) -> None:
-        """Act."""
-        self._action(info)
-
-
-def _claim_folder(run: RunConfig, ranks: Ranks) -> Path:
-    """The run's folder, chosen by rank 0; refused everywhere if it exists."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    wanted = run.run_dir or Path("runs") / f"{run.problem.name}-{stamp}"
-    folder, taken = ranks.broadcast((str(wanted), check_folder(wanted)))
-    if taken:
-        raise ValueError(taken)
-    return Path(folder)
-
-
-def check_folder(folder: Path | None) -> str | None:
-    """Why a run folder cannot be used, None when it can."""
-    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        return f"run_dir={str(folder)!r} exists; nothing is overwritten: name another or remove it"
-    if folder is not None:
-        above = next(parent for parent in folder.absolute().parents if parent.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            return (
-                f"run_dir={str(folder)!r} cannot be made: {str(above)!r} is no folder that can be written to"
-            )
-    return None
-
-
-def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks, info: Values) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"run_dir={str(folder)!r} cannot be made: {error.strerror}") from error
-    content = {
-        "fields": describe(run),
-        "source": {
-            "path": str(source.path),
-            "sha256": digest(source.text),
-            "flags": source.flags,
-            "text": source.text,
-        },
-        "world_size": ranks.size,
-        "plan": info["plan"],
-        "versions": {
-            "sngd": importlib.metadata.version("sngd"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    try:
-        with (folder / "config.json").open("x") as stream:
-            stream.write(json.dumps(content, indent=2) + "\n")
-    except FileExistsError:  # another run has claimed the folder meanwhile
-        raise ValueError(check_folder(folder)) from None
+        return
+    audience.drawn(pictures)
 
 
 def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:
@@ -219,7 +263,7 @@ def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[
     Raises:
         ValueError: history or spectra are missing or damaged.
     """
-    history_file, spectra_file = folder / "history.jsonl", folder / SPECTRA
+    history_file, spectra_file = folder / HISTORY, folder / SPECTRA
     for path in (history_file, spectra_file):
         if not path.is_file():
             raise ValueError(f"{str(folder)!r} holds no finished run ({path.name} is missing)")
@@ -286,10 +330,32 @@ def start_local_ranks(
         }
         command = [*(prefixes[rank] if prefixes else ()), sys.executable, "-m", module, *arguments]
         children.append(subprocess.Popen(command, env=environment))
+    with _passing_on(children):
+        try:
+            return _wait(children)
+        except KeyboardInterrupt:  # the terminal has sent it to the ranks too: they finish their step
+            return _wait(children)
+
+
+@contextlib.contextmanager
+def _passing_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Requests to stop that reach this process go to its ranks, which finish their step."""
+
+    def pass_on(number: int, frame: Any) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
     try:
-        return _wait(children)
-    except KeyboardInterrupt:  # the terminal has sent it to the ranks too: they finish their step
-        return _wait(children)
+        previous = {number: signal.signal(number, pass_on) for number in numbers}
+    except ValueError:  # not in the main thread
+        previous = {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
@@ -304,7 +370,11 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
     # one that knows why it ended comes before those that merely lost it
     code = USER_ERROR if USER_ERROR in failed else min(failed, key=lambda code: code == LOST_RANK)
     rank = codes.index(code)
-    known = code in (USER_ERROR, INTERRUPTED)  # every rank has seen it or will; what is to be said is said
+    known = code in (
+        USER_ERROR,
+        RESUME,
+        INTERRUPTED,
+    )  # every rank has seen it or will; what is to be said is said
     deadline = time.monotonic() + _GRACE_SECONDS
     for child in children:
         if not known and child.poll() is None:
