@@ -21,18 +21,17 @@ pytestmark = pytest.mark.launch
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+TITLES = {"sngd": "sngd --ranks", "openmpi": "mpirun (Open MPI)", "mpich": "mpirun (MPICH)"}
 LAUNCHERS = ("sngd", "torchrun", "openmpi", "mpich", "deepspeed")
-SMALL = ["--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24", "--quiet"]
-ENDLESS = ["--max-steps", "1000000", "--max-seconds", "100", "--target-error", "1e-300"]
+SMALL = ["--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24"]
 SECONDS = 15.0
 
 # A run of which one rank (WHO) fails after some steps, in a way (HOW) that the tests choose.
 FAILING = """
-import functools, os
+import os
 from pathlib import Path
 
 import sngd.collectives
-import sngd.run
 from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
 from sngd.launcher import detect
 
@@ -57,12 +56,12 @@ def sum_(self, x, what):
     return original(self, x, what)
 
 sngd.collectives.TorchRanks.sum = sum_
-sngd.run.connect = functools.partial(sngd.collectives.connect, timeout_seconds=4.0)
 
 domain = Box(x=(0, 1), t=(0, 1))
 X, T = domain.axes
 problem = Problem(domain, [Condition("equation", equation, domain.interior, 60)])
-run = RunConfig(problem, MLP((8, 8)), SNGD(rank=12), max_steps=10**6, max_seconds=100, device="cpu")
+run = RunConfig(problem, MLP((8, 8)), SNGD(rank=12), max_steps=10**6, max_seconds=100, device="cpu",
+                timeout_seconds=4.0)
 """
 
 
@@ -92,15 +91,18 @@ def prepared(launcher: str, ranks: int = 2) -> tuple[list[str], dict[str, str]]:
     return [str(ROOT / "launch" / f"{script}.sh")], environment
 
 
-def train(launcher: str, folder: Path, *flags: str) -> list[float]:
+def train(launcher: str, folder: Path) -> tuple[list[float], str]:
+    """Losses of a short run, and what it said."""
     command, environment = prepared(launcher)
     ranks = ["--ranks", "2"] if launcher == "sngd" else []
     config = str(ROOT / "configs" / "heat.py")
-    given = [*command, config, *ranks, "--max-steps", "6", "--run-dir", str(folder), *SMALL, *flags]
-    subprocess.run(given, env=environment, cwd=folder.parent, check=True, timeout=120)
+    given = [*command, config, *ranks, "--max-steps", "6", "--run-dir", str(folder), *SMALL]
+    done = subprocess.run(
+        given, env=environment, cwd=folder.parent, stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
     world = json.loads((folder / "config.json").read_text())["world_size"]
     assert world == (1 if launcher == "alone" else 2)
-    return losses(folder)
+    return losses(folder), done.stdout
 
 
 def losses(folder: Path) -> list[float]:
@@ -109,14 +111,20 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> list[float]:
-    found = train("alone", tmp_path_factory.mktemp("alone") / "run")
+    found, said = train("alone", tmp_path_factory.mktemp("alone") / "run")
     assert len(found) == 6
+    assert "launched by" not in said
     return found
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_every_launcher_gives_the_losses_of_one_process(launcher, alone, tmp_path):
-    assert train(launcher, tmp_path / "run") == pytest.approx(alone, rel=1e-10)
+def test_every_launcher_gives_the_losses_of_one_process_and_is_recognised(launcher, alone, tmp_path):
+    found, said = train(launcher, tmp_path / "run")
+    assert found == pytest.approx(alone, rel=1e-10)
+    lines = [line for line in said.splitlines() if line.startswith("launched by")]
+    assert len(lines) == 1, said
+    what = f"launched by {TITLES.get(launcher, launcher)}: 2 ranks on 1 node, gloo on cpu, time-out 600 s, "
+    assert lines[0].startswith(what + "rendezvous "), said
 
 
 # ---------------------------------------------------------------------------------------------
