@@ -1,16 +1,80 @@
-"""Checkpoints: one file, written aside and renamed, read without running foreign code."""
+"""Checkpoints: one file, written aside and renamed, read without running foreign code.
+
+Letters
+    P        parameters; K conditions; k sketch rank
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["load", "save"]
+__all__ = ["Checkpoint", "load", "save"]
 
-FILE = "state.pt"
+FOLDER, FILE = "checkpoint", "state.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run needs to go on as if it had never stopped.
+
+    Args:
+        step: last step that was taken.
+        seconds: of training so far.
+        rejected: steps refused in a row.
+        theta: (P,).
+        weights: (K,) of the conditions.
+        losses: (K,) float64 at theta, over all ranks.
+        optimizer: what its stepper saves.
+        spectra: (step, σ (k,)) so far.
+        traffic: label → calls, bytes, seconds so far.
+        world_size: ranks that wrote it.
+        budget: memory in bytes that a rank planned with. Another plan sums in another order.
+    """
+
+    step: int
+    seconds: float
+    rejected: int
+    theta: Tensor
+    weights: Tensor
+    losses: Tensor
+    optimizer: dict[str, Any]
+    spectra: list[tuple[int, Tensor]]
+    traffic: dict[str, dict[str, float]]
+    world_size: int
+    budget: int
+
+    def save(self, run_folder: Path) -> Path:
+        """Write it into a run folder in place of the previous one."""
+        return save(run_folder / FOLDER, {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+
+    @staticmethod
+    def load(run_folder: Path) -> Checkpoint:
+        """The checkpoint of a run folder, on the CPU.
+
+        Raises:
+            ValueError: there is none, it cannot be read, or it is none of a run.
+        """
+        state = load(run_folder / FOLDER)
+        names = [f.name for f in dataclasses.fields(Checkpoint)]
+        lacking = [n for n in names if not isinstance(state, dict) or n not in state]
+        if lacking:
+            raise ValueError(
+                f"the checkpoint in {str(run_folder)!r} lacks {', '.join(lacking)}: another version of sngd "
+                "wrote it, or another program"
+            )
+        return Checkpoint(**{name: state[name] for name in names})
+
+    @staticmethod
+    def exists(run_folder: Path) -> bool:
+        """Whether a run folder holds one, whatever its state."""
+        return (run_folder / FOLDER / FILE).exists()
 
 
 def save(folder: Path, state: dict[str, Any]) -> Path:

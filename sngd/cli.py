@@ -15,6 +15,7 @@ import torch
 
 from sngd import checkpoint
 from sngd.allocation import OutOfMemoryError
+from sngd.assembly import own_budget, plan_memory
 from sngd.bench.command import bench
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.evaluate import Evaluation
@@ -32,7 +33,6 @@ from sngd.run import (
     pick_device,
     start_local_ranks,
 )
-from sngd.train import own_budget, plan_memory
 
 __all__ = ["main"]
 

@@ -141,6 +141,11 @@ class Objective:
         old = self.collocation
         self.collocation = replace(old, points=points)
 
+    def reweigh(self, weights: Tensor) -> None:
+        """Go on with other weights (K,) of the conditions."""
+        self.collocation.weights = weights
+        self._scale = self.collocation.scale
+
     def balance(self, state: State) -> State:
         """Shift weight towards the conditions that lag behind, w_c ← w_c (L̄/(L_c+10⁻⁸))^0.05, mean 1.
 
@@ -150,8 +155,7 @@ class Objective:
         losses = state.losses.to(old.dtype)
         new = old * (losses.mean() / (losses + _BALANCE_FLOOR)) ** _BALANCE_POWER
         new = new / new.mean()
-        self.collocation.weights = new
-        self._scale = self.collocation.scale
+        self.reweigh(new)
         balanced = state.losses * (new / old).to(state.losses.dtype)
         return replace(state, residual=self._scale * state.raw, losses=balanced, loss=float(balanced.sum()))
 

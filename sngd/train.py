@@ -1,45 +1,51 @@
-"""The loop: points, steps, errors, and when to stop. It knows hooks, not tools.
-
-Letters
-    N_c      points of condition c over all ranks; rank ϱ of R owns indices ⌊N_c ϱ/R⌋ … ⌊N_c (ϱ+1)/R⌋ − 1
-"""
+"""The loop: steps, errors, checkpoints, and when to stop. It knows hooks, not tools."""
 
 from __future__ import annotations
 
-import contextlib
 import resource
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sngd import checkpoint
 from sngd.allocation import naming_out_of_memory
-from sngd.config import RunConfig
-from sngd.domain import share
+from sngd.assembly import build_objective, draw_points
+from sngd.checkpoint import Checkpoint
+from sngd.config import RunConfig, describe
 from sngd.evaluate import Evaluation
-from sngd.memory import Plan, Sizes, available_bytes, make_plan
 from sngd.networks import Network
-from sngd.objective import Objective, State
+from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.planning import Forecast
-from sngd.residual import Collocation
+from sngd.stopping import Stopping
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks, Traffic
 
 __all__ = ["Hook", "Trained", "train"]
 
+Account = dict[str, dict[str, float]]  # label → calls, bytes, seconds
+
 # So many rejected steps in a row, each a thousandfold rise of the damping, and no step is left to try.
 _STALLED_AFTER = 5
-_MEMORY_SHARE = 0.5
-_REASONS = ("interrupted", "target_error", "stalled", "max_steps", "max_seconds")
+_REASONS = (
+    "superseded",
+    "target_error",
+    "stalled",
+    "max_steps",
+    "max_seconds",
+    "interrupted",
+    "terminated",
+    "time_limit",
+)
+# Signals may reach any rank; the clock, the error and the run folder are rank 0's.
+_HEARD_ANYWHERE = ("interrupted", "terminated")
 
 
 class Hook(Protocol):
@@ -50,6 +56,9 @@ class Hook(Protocol):
 
     def step(self, record: dict[str, Any]) -> None:
         """After every step, with the line of history.jsonl."""
+
+    def saved(self, path: Path, step: int) -> None:
+        """After a checkpoint."""
 
     def end(self, result: dict[str, Any]) -> None:
         """After the last step, with the content of result.json."""
@@ -72,48 +81,6 @@ class Trained:
     spectra: list[tuple[int, Tensor]] = field(default_factory=list)
 
 
-def draw_points(
-    run: RunConfig, step: int, ranks: Ranks, device: torch.device, dtype: torch.dtype
-) -> list[Tensor]:
-    """This rank's collocation points of every condition for the step that begins, (n_c, d) each."""
-    epoch = (step - 1) // run.resample_every if run.resample_every else 0
-    points = []
-    for number, condition in enumerate(run.problem.conditions):
-        start, stop = share(condition.points, ranks.rank, ranks.size)
-        drawn = condition.region.sample(start, stop, (run.seed, epoch, number), condition.sampling, device)
-        points.append(drawn.to(dtype))
-    return points
-
-
-def build_objective(run: RunConfig, network: Network, ranks: Ranks, device: torch.device) -> Objective:
-    """The loss of a run on this rank's points, with a memory plan made for it."""
-    conditions = run.problem.conditions
-    weights = torch.tensor([c.weight for c in conditions], dtype=run.dtype, device=device)
-    points = draw_points(run, 1, ranks, device, run.dtype)
-    collocation = Collocation(run.problem, network.to(run.dtype, device), points, weights)
-    budget = own_budget(run, ranks.size, device)
-    if run.memory_gb is None:  # the rank that has least decides, so that all make the same plan
-        budget = int(ranks.gather(torch.tensor(budget, device=device), "control").min())
-    plan = plan_memory(run, network, ranks.size, device, budget)
-    return Objective(collocation, ranks, plan, run.sketch_dtype)
-
-
-def plan_memory(run: RunConfig, network: Network, size: int, device: torch.device, budget: int) -> Plan:
-    """The memory plan of a run on so many ranks, each with a budget in bytes.
-
-    Raises:
-        ValueError: it does not fit.
-    """
-    return make_plan(Sizes.of(run.problem, network, size, run.dtype, run.sketch_dtype, device), budget)
-
-
-def own_budget(run: RunConfig, size: int, device: torch.device) -> int:
-    """Bytes that one of so many ranks on this machine may take."""
-    if run.memory_gb is not None:
-        return int(run.memory_gb * 1e9)
-    return int(_MEMORY_SHARE * available_bytes(device, size))
-
-
 def train(
     run: RunConfig,
     ranks: Ranks,
@@ -121,6 +88,9 @@ def train(
     *,
     hooks: Sequence[Hook] = (),
     folder: Path | None = None,
+    earlier: Checkpoint | None = None,
+    stopping: Stopping | None = None,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
     """Train a network until a target or a budget is reached.
 
@@ -130,6 +100,9 @@ def train(
         device: where.
         hooks: called on rank 0.
         folder: where checkpoints go; none are written when absent.
+        earlier: go on from there, with the steps that the run would have taken if it had not stopped.
+        stopping: what may ask the run to stop; signals alone when absent.
+        about: told to the hooks beside what the run itself is.
 
     Raises:
         NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
@@ -138,19 +111,19 @@ def train(
         ValueError: a mistake in the problem.
     """
     with naming_out_of_memory(lambda: _lacking(run, ranks)):
-        return _train(run, ranks, device, hooks, folder)
-
-
-def _train(
-    run: RunConfig, ranks: Ranks, device: torch.device, hooks: Sequence[Hook], folder: Path | None
-) -> Trained:
-    loop = _Loop(run, ranks, device, hooks if ranks.rank == 0 else (), folder if ranks.rank == 0 else None)
-    with _interruptible() as interrupts:
-        for number in range(1, run.max_steps + 1):
-            loop.step(number, interrupts)
-            if loop.reason:
-                break
-    return loop.finish()
+        if earlier is not None and earlier.step >= run.max_steps:
+            raise ValueError(f"max_steps={run.max_steps} must exceed the {earlier.step} steps that are done")
+        first = ranks.rank == 0
+        with stopping or Stopping() as stops:
+            loop = _Loop(
+                run, ranks, device, hooks if first else (), folder if first else None, stops, earlier
+            )
+            loop.begin(about)
+            for number in range(loop.taken + 1, run.max_steps + 1):
+                loop.step(number)
+                if loop.reason:
+                    break
+            return loop.finish()
 
 
 def _lacking(run: RunConfig, ranks: Ranks) -> str:
@@ -165,40 +138,71 @@ class _Loop:
     """The state of a running training."""
 
     def __init__(
-        self, run: RunConfig, ranks: Ranks, device: torch.device, hooks: Sequence[Hook], folder: Path | None
+        self,
+        run: RunConfig,
+        ranks: Ranks,
+        device: torch.device,
+        hooks: Sequence[Hook],
+        folder: Path | None,
+        stopping: Stopping,
+        earlier: Checkpoint | None,
     ) -> None:
         self.run, self.ranks, self.device, self.hooks, self.folder = run, ranks, device, hooks, folder
-        self.dtype = run.dtype
+        self.dtype, self.stopping = run.dtype, stopping
         network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
-        self.objective = build_objective(run, network, ranks, device)
+        self.taken = 0 if earlier is None else earlier.step
+        planned = earlier.budget if earlier is not None and earlier.world_size == ranks.size else None
+        self.objective = build_objective(run, network, ranks, device, max(self.taken, 1), planned)
         self.network = self.objective.collocation.network
         self.evaluation: Evaluation | None = None
         if ranks.rank == 0 and run.problem.solution is not None:
             self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
         self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
-        state = self.objective.evaluate_new_points(network.initial.to(dtype=self.dtype, device=device))
-        self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
+        self.rejected, self.seconds, self.spectra = 0, 0.0, list[tuple[int, Tensor]]()
+        self.account: Account = {}  # traffic of earlier starts
+        if earlier is None:
+            theta = network.initial.to(dtype=self.dtype, device=device)
+            state = self.objective.evaluate_new_points(theta)
+            self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
+        else:
+            self._restore(earlier)
         self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
-        self.rejected = 0
+        self.began -= self.seconds
         self.reason = ""
         self.record: dict[str, Any] = {}
-        self.spectra: list[tuple[int, Tensor]] = []
-        self.seconds, self.traffic = 0.0, dict(ranks.traffic)  # up to the step that runs
-        for hook in hooks:
-            hook.start(self._info())
+        self.traffic = dict(ranks.traffic)  # up to the step that runs
+
+    def _restore(self, earlier: Checkpoint) -> None:
+        """Stand where an earlier start stood after its last step."""
+        run, device = self.run, self.device
+        self.rejected, self.seconds, self.spectra = earlier.rejected, earlier.seconds, list(earlier.spectra)
+        self.account = dict(earlier.traffic)
+        self.objective.reweigh(earlier.weights.to(dtype=self.dtype, device=device))
+        state = self.objective.evaluate_new_points(earlier.theta.to(dtype=self.dtype, device=device))
+        # balanced losses were scaled, not summed anew: as they were, to the last digit
+        losses = earlier.losses.to(device)
+        state = replace(state, losses=losses, loss=float(losses.sum()))
+        self.stepper = self._start(run.warmup if self.taken <= run.warmup_steps else run.optimizer, state)
+        self.stepper.load(earlier.optimizer)
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Tell the hooks."""
+        for hook in self.hooks:
+            hook.start({**self._info(), **about})
 
     def _start(self, optimizer: Optimizer, state: State) -> Stepper:
         """An optimizer at a state."""
         return optimizer.start(self.objective, state, self.run.seed, self.run.problem.rows)
 
-    def step(self, number: int, interrupts: list[int]) -> None:
-        """Step `number`, its record, and whether it was the last; interrupts may fill while it runs."""
+    def step(self, number: int) -> None:
+        """Step `number`, its record, and whether it was the last."""
         run = self.run
         if run.resample_every and number > 1 and (number - 1) % run.resample_every == 0:
             self.objective.replace_points(draw_points(run, number, self.ranks, self.device, self.dtype))
             self.stepper.state = self.objective.evaluate_new_points(self.stepper.state.theta)
         if run.warmup_steps and number == run.warmup_steps + 1:
-            self.stepper, self.rejected = self._start(run.optimizer, self.stepper.state), 0
+            state = self.objective.evaluate(self.stepper.state.theta)  # as a start from a checkpoint has it
+            self.stepper, self.rejected = self._start(run.optimizer, state), 0
         report = self.stepper.step(self.objective, number)
         if run.balance and report.accepted:
             self.stepper.state = self.objective.balance(self.stepper.state)
@@ -209,7 +213,8 @@ class _Loop:
             error = self.evaluation.relative_l2(self.stepper.state.theta)
             self.judging += clock(self.device) - before
         seconds = clock(self.device) - self.began - self.judging
-        self.reason = self._agree(self._stop(number, seconds, error, bool(interrupts)))
+        self.taken = number
+        self.reason = self._agree(self._stop(number, seconds, error))
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.spectra.append((number, report.sigma.cpu()))
         if self.ranks.rank == 0:
@@ -217,10 +222,10 @@ class _Loop:
             for hook in self.hooks:
                 hook.step(self.record)
             if time.perf_counter() - self.saved > run.checkpoint_seconds:
-                self._save(number)
+                self._save()
 
     def finish(self) -> Trained:
-        """The result, after a last checkpoint."""
+        """The result, after a last checkpoint; where another start has taken over, nothing is written."""
         peak = torch.tensor(_peak_bytes(self.device), dtype=torch.int64, device=self.device)
         memory = int(self.ranks.gather(peak, "control").max())
         trained = Trained({}, self.stepper.state.theta, self.network, self.spectra)
@@ -229,12 +234,13 @@ class _Loop:
             if self.evaluation is not None:
                 trained.result["errors"] = self.evaluation.errors(trained.theta)
                 trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
-            self._save(trained.result["steps"])
-            for hook in self.hooks:
-                hook.end(trained.result)
+            if self.reason != "superseded":
+                self._save()
+                for hook in self.hooks:
+                    hook.end(trained.result)
         return trained
 
-    def _stop(self, number: int, seconds: float, error: float | None, interrupted: bool) -> str:
+    def _stop(self, number: int, seconds: float, error: float | None) -> str:
         run = self.run
         if run.target_error is not None and error is not None and error <= run.target_error:
             return "target_error"
@@ -244,11 +250,11 @@ class _Loop:
             return "max_steps"
         if run.max_seconds is not None and seconds >= run.max_seconds:
             return "max_seconds"
-        return "interrupted" if interrupted else ""
+        return self.stopping.reason(seconds - self.seconds)
 
     def _agree(self, reason: str) -> str:
-        """Clocks and errors differ between ranks: rank 0 decides, but an interrupt anywhere counts."""
-        heard = reason if self.ranks.rank == 0 or reason == "interrupted" else ""
+        """Clocks and errors differ between ranks: rank 0 decides, but a signal to any of them counts."""
+        heard = reason if self.ranks.rank == 0 or reason in _HEARD_ANYWHERE else ""
         votes = torch.zeros(len(_REASONS), device=self.device)
         if heard:
             votes[_REASONS.index(heard)] = 1
@@ -272,7 +278,7 @@ class _Loop:
             "reduction_ratio": report.reduction_ratio,
             "corrections": report.corrections,
             "accepted": report.accepted,
-            "bytes_moved": self.ranks.bytes_moved,
+            "bytes_moved": self.ranks.bytes_moved + sum(int(t["bytes"]) for t in self.account.values()),
             "traffic": _account(self.traffic, before),
             "evaluations": report.evaluations,
             "losses": dict(zip(names, state.losses.tolist(), strict=True)),
@@ -299,6 +305,8 @@ class _Loop:
             "max_seconds": run.max_seconds,
             "target_error": run.target_error,
             "run_dir": None if self.folder is None else str(self.folder),
+            "resumed": self.taken,
+            "fields": describe(run),
             "plan": Forecast(run, self.network, self.objective.plan, self.device).lines(),
         }
 
@@ -311,21 +319,35 @@ class _Loop:
             "seconds": self.record["seconds"],
             **{key: info[key] for key in ("parameters", "points", "world_size")},
             "peak_memory_bytes": memory,
-            "traffic": _account(self.ranks.traffic, {}),
+            "traffic": self._whole_account(),
             **{key: info[key] for key in ("seed", "device", "dtype", "name")},
             "stop_reason": self.reason,
         }
 
-    def _save(self, number: int) -> None:
+    def _whole_account(self) -> Account:
+        """Traffic of all starts."""
+        return _added(self.account, _account(self.ranks.traffic, {}))
+
+    def _save(self) -> None:
         self.saved = time.perf_counter()
-        if self.folder is not None:
-            state = {
-                "step": number,
-                "theta": self.stepper.state.theta.cpu(),
-                "weights": self.objective.collocation.weights.cpu(),
-                "optimizer": self.stepper.save(),
-            }
-            checkpoint.save(self.folder / "checkpoint", state)
+        if self.folder is None:
+            return
+        state = self.stepper.state
+        path = Checkpoint(
+            step=self.taken,
+            seconds=self.seconds,
+            rejected=self.rejected,
+            theta=state.theta,
+            weights=self.objective.collocation.weights,
+            losses=state.losses,
+            optimizer=self.stepper.save(),
+            spectra=self.spectra,
+            traffic=self._whole_account(),
+            world_size=self.ranks.size,
+            budget=self.objective.plan.budget,
+        ).save(self.folder)
+        for hook in self.hooks:
+            hook.saved(path, self.taken)
 
 
 def clock(device: torch.device) -> float:
@@ -335,13 +357,22 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _account(traffic: dict[str, Traffic], before: dict[str, Traffic]) -> dict[str, dict[str, float]]:
+def _account(traffic: dict[str, Traffic], before: dict[str, Traffic]) -> Account:
     """What was added to an earlier account, by label: calls, bytes, seconds; as this rank saw it."""
     added = {what: total.since(before.get(what)) for what, total in traffic.items()}
     return {
         what: {"calls": t.calls, "bytes": t.bytes, "seconds": round(t.seconds, 6)}
         for what, t in added.items()
         if t != type(t)()
+    }
+
+
+def _added(one: Account, other: Account) -> Account:
+    """The sum of two accounts."""
+    nothing = {"calls": 0, "bytes": 0, "seconds": 0.0}
+    return {
+        what: {key: one.get(what, nothing)[key] + other.get(what, nothing)[key] for key in nothing}
+        for what in {**one, **other}
     }
 
 
@@ -356,24 +387,3 @@ def _peak_bytes(device: torch.device) -> int:
                 return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Ctrl-C once: the list fills and the step is finished. Twice: as usual."""
-    heard: list[int] = []
-
-    def note(signum: int, frame: Any) -> None:
-        if heard:
-            raise KeyboardInterrupt
-        heard.append(signum)
-
-    try:
-        previous = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: leave signals alone
-        yield heard
-        return
-    try:
-        yield heard
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
+from sngd.assembly import build_objective
 from sngd.bench.definition import LOOPBACK, build
 from sngd.bench.links import FIT_RANKS, fit_rings
 from sngd.collectives import LocalRanks
@@ -28,7 +29,6 @@ from sngd.config import RunConfig
 from sngd.costs import Size, predict_seconds, sketched_work
 from sngd.interconnect import Ring, payload_seconds, sketched_payloads
 from sngd.optimizers import SNGD
-from sngd.train import build_objective
 
 __all__ = ["Point", "Speeds", "fit_speeds", "model_of", "size_of"]
 

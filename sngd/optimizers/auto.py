@@ -186,5 +186,12 @@ class CheapestForm:
             self._trace = model.least_damping / self.eps  # as the matrix has it
 
     def save(self) -> dict[str, Any]:
-        """The form of the last step and the sketch's rank."""
-        return {"form": self.chosen, **self.sketched.save()}
+        """The form of the last step, what it saw of the spectrum, and what the sketch keeps."""
+        seen = {"trace": self._trace, "seen": self._seen, "scale": self._scale}
+        return {"form": self.chosen, **seen, **self.sketched.save()}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take them."""
+        self.chosen, self._scale = saved["form"], saved["scale"]
+        self._trace, self._seen = saved["trace"], saved["seen"]
+        self.sketched.load(saved)

@@ -52,6 +52,10 @@ class Stepper(Protocol):
         """What `load` needs to go on, as numbers and tensors."""
         ...
 
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on like the stepper that saved this, from `state`, the one that it stood at."""
+        ...
+
 
 class Optimizer(Protocol):
     """Settings of an optimizer: a frozen dataclass whose fields the command line can replace."""

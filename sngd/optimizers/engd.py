@@ -166,3 +166,6 @@ class ExactForm:
     def save(self) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Nothing."""

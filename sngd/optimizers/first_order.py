@@ -231,5 +231,16 @@ class FirstOrderStepper:
         self._gradient.copy_(gradient)
 
     def save(self) -> dict[str, Any]:
-        """Updates so far and the torch optimizer's own state."""
-        return {"updates": self.updates, "optimizer": self.optimizer.state_dict()}
+        """Updates so far, the gradient at hand and the torch optimizer's own state."""
+        return {
+            "updates": self.updates,
+            "gradient": self._gradient if self._known is self.state.theta else None,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take them."""
+        self.updates = saved["updates"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if saved["gradient"] is not None:
+            self._take(self.state, saved["gradient"])

@@ -82,6 +82,9 @@ class Form(Protocol[M]):
         """What a checkpoint keeps."""
         ...
 
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+
 
 class Rule(Protocol):
     """How a step is chosen from a linear model."""
@@ -93,6 +96,9 @@ class Rule(Protocol):
     def save(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         ...
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
 
 
 class TrustRegion:
@@ -122,6 +128,10 @@ class TrustRegion:
         """The last λ."""
         return {"damping": self.damping}
 
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take the last λ."""
+        self.damping = saved["damping"]
+
 
 class LineSearch:
     """The published rule: the best of the step lengths 2^{-j} along a direction.
@@ -143,6 +153,9 @@ class LineSearch:
     def save(self) -> dict[str, Any]:
         """The damping, which stays."""
         return {"damping": self.damping}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Nothing: the damping is a setting."""
 
 
 class FixedRate:
@@ -172,6 +185,9 @@ class FixedRate:
     def save(self) -> dict[str, Any]:
         """The damping, which stays."""
         return {"damping": self.damping}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Nothing: the damping is a setting."""
 
 
 @dataclass(frozen=True)
@@ -250,3 +266,8 @@ class GaussNewton(Generic[M]):
     def save(self) -> dict[str, Any]:
         """What form and rule keep."""
         return {**self.rule.save(), **self.form.save()}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Hand form and rule what they kept."""
+        self.rule.load(saved)
+        self.form.load(saved)

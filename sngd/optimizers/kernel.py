@@ -160,6 +160,9 @@ class KernelForm:
         """Nothing."""
         return {}
 
+    def load(self, saved: dict[str, Any]) -> None:
+        """Nothing."""
+
 
 class MomentumModel:
     """A linear model whose damping pulls towards μφ instead of towards 0.
@@ -256,3 +259,7 @@ class MomentumForm:
     def save(self) -> dict[str, Any]:
         """φ and how many steps it holds."""
         return {"velocity": self.velocity.cpu(), "steps": self.steps}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take φ and its steps."""
+        self.velocity, self.steps = saved["velocity"].to(self.velocity), saved["steps"]

@@ -136,5 +136,17 @@ class LBFGSStepper:
         self.state, self._gradient, self._known = state, gradient, state
 
     def save(self) -> dict[str, Any]:
-        """The torch optimizer's own state: history, last direction and gradient."""
-        return {"optimizer": self.optimizer.state_dict()}
+        """θ in float64, its gradient, and the torch optimizer's own state: history and last direction."""
+        return {
+            "theta": self._theta,
+            "gradient": self._gradient,
+            "known": self._known is self.state,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take them."""
+        self._theta.copy_(saved["theta"])
+        self._gradient = None if saved["gradient"] is None else saved["gradient"].to(self._theta)
+        self._known = self.state if saved["known"] else None
+        self.optimizer.load_state_dict(saved["optimizer"])

@@ -262,5 +262,18 @@ class SSBroydenStepper:
             update_inverse(self.inverse, s, y, hy, tau, phi)
 
     def save(self) -> dict[str, Any]:
-        """H, once a step has shaped it."""
-        return {} if self.inverse is None else {"inverse": self.inverse.cpu()}
+        """H, once a step has shaped it, the gradient, and where the next line search begins."""
+        return {
+            "inverse": self.inverse,
+            "gradient": self._gradient,
+            "known": self._known is self.state,
+            "before": self._before,
+            "length": self._length,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take them."""
+        device, inverse = self.state.theta.device, saved["inverse"]
+        self.inverse = None if inverse is None else inverse.to(device)
+        self._gradient, self._known = saved["gradient"].to(device), self.state if saved["known"] else None
+        self._before, self._length = saved["before"], saved["length"]

@@ -277,14 +277,34 @@ class SketchedForm:
             self.rank = next_rank(model.core.sigma, outcome.damping, config.rank, self.largest)
         floor = _ESCALATION**2 * model.least_damping
         if model.product.dtype != model.residual.dtype and (outcome.trial is None or outcome.damping < floor):
-            self.dtype = model.residual.dtype
-            self.objective.follow(self.objective.plan.with_sketch(model.residual.element_size()))
-            self.largest = self.objective.plan.largest_rank(self.most, config.placement)
-            self.rank = min(self.rank, self.largest)
+            self._escalate(model.residual.dtype)
             self.note = (
                 f"the sketch goes over to float64: λ = {outcome.damping:.1e} is near float32's rounding"
             )
 
+    def _escalate(self, dtype: torch.dtype) -> None:
+        """Sketch in another precision from now on, and as the memory plan has it for that one."""
+        self.dtype = dtype
+        self.objective.follow(self.objective.plan.with_sketch(dtype.itemsize))
+        self.largest = self.objective.plan.largest_rank(self.most, self.config.placement)
+        self.rank = min(self.rank, self.largest)
+
+    def _dtype_name(self) -> str | None:
+        return None if self.dtype is None else str(self.dtype)
+
     def save(self) -> dict[str, Any]:
-        """The next rank and precision."""
-        return {"rank": self.rank, "sketch_dtype": None if self.dtype is None else str(self.dtype)}
+        """The next rank and precision, θ of the last linearisation and the last displacement."""
+        return {
+            "rank": self.rank,
+            "sketch_dtype": self._dtype_name(),
+            "from": self._from,
+            "last": self._last,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take them."""
+        device = self.objective.scale.device
+        self._from, self._last = (None if x is None else x.to(device) for x in (saved["from"], saved["last"]))
+        if saved["sketch_dtype"] != self._dtype_name():
+            self._escalate(self.objective.scale.dtype)
+        self.rank = min(saved["rank"], self.largest)

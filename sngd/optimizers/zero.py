@@ -143,6 +143,7 @@ class ZeroStepper:
         }
         self.engine, *_ = self._deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings)
         self._pending = self._lost = False
+        self._note = ""  # for the log of the next step
 
     def step(self, objective: Objective, number: int) -> Report:
         """Update θ with the last gradient and take the next one."""
@@ -162,7 +163,8 @@ class ZeroStepper:
             self._lost = True  # what the ranks held before this update is gone; the state still has it
             return Report(False, evaluations=evaluations, note="refused: the loss would not be finite")
         self.state = state
-        return Report(accepted=True, evaluations=evaluations)
+        note, self._note = self._note, ""
+        return Report(accepted=True, evaluations=evaluations, note=note)
 
     def _backward(self, objective: Objective) -> State:
         """State at the ranks' θ; the gradient stays with DeepSpeed, which averages it over the ranks."""
@@ -186,6 +188,11 @@ class ZeroStepper:
     def save(self) -> dict[str, Any]:
         """Updates so far; the moments stay where they are, on their ranks."""
         return {"updates": self.updates}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take the number of updates, which the rate follows; the moments begin anew."""
+        self.updates = saved["updates"]
+        self._note = "goes on without Adam's moments, which ZeRO had spread over the ranks"
 
 
 def _deepspeed(objective: Objective, device: torch.device) -> Any:

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from sngd import MLP, SNGD, RunConfig
+from sngd.assembly import plan_memory
 from sngd.basis import Block, make_blocks
 from sngd.collectives import LocalRanks
 from sngd.core import Core
 from sngd.factors import make_panels, tile_numbers
 from sngd.memory import Plan
 from sngd.problems import burgers, heat, transport
-from sngd.train import plan_memory, train
+from sngd.train import train
 from tests.ranks.harness import Collect, run_ranks
 
 CPU = torch.device("cpu")

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
+from sngd.assembly import draw_points
 from sngd.collectives import LocalRanks
 from sngd.core import factor, orthonormalize, tsqr
 from sngd.product import StoredProduct
-from sngd.train import draw_points, train
+from sngd.train import train
 from tests.ranks.harness import Collect, run_ranks
 from tests.ranks.runs import RANK, SMALL, STEPS, blocks_of, followed, losses, plan_of, runs
 

@@ -10,6 +10,7 @@ import rich.console
 import torch
 
 from sngd import ENGD, MLP, SNGD, SOAP, SPRING, Adam, Auto, RunConfig, problems
+from sngd.assembly import draw_points, plan_memory
 from sngd.cli import main
 from sngd.collectives import LocalRanks
 from sngd.memory import Plan, Sizes
@@ -18,7 +19,7 @@ from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast, human
 from sngd.problem import Condition, Problem
 from sngd.residual import Collocation
-from sngd.train import draw_points, plan_memory, train
+from sngd.train import train
 from tests.problems import heat, parameters, system
 from tests.thread_ranks import on_ranks
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from sngd import LBFGS, MLP, SNGD, Adam, Box, Condition, Problem, RunConfig, SSBroyden, checkpoint, d
+from sngd.assembly import draw_points
 from sngd.collectives import LocalRanks
 from sngd.evaluate import Evaluation
 from sngd.objective import Objective
 from sngd.problems import burgers, heat
 from sngd.residual import NonFiniteResidualError
-from sngd.train import clock, draw_points, train
+from sngd.train import clock, train
 
 HISTORY_KEYS = {
     *("step", "seconds", "loss", "relative_l2", "damping", "rank", "reduction_ratio", "corrections"),
@@ -33,6 +34,7 @@ class Follow:
 
     def __init__(self, at=None, action=None):
         self.info, self.records, self.result, self.at, self.action = None, [], None, at, action
+        self.checkpoints = []
 
     def start(self, info):
         self.info = info
@@ -41,6 +43,9 @@ class Follow:
         self.records.append(record)
         if record["step"] == self.at:
             self.action()
+
+    def saved(self, path, step):
+        self.checkpoints.append(step)
 
     def end(self, result):
         self.result = result

@@ -1,9 +1,8 @@
-"""What a run tells the world: files whose content is checked, console output as a terminal and as a log."""
+"""Console output as a terminal and as a log."""
 
 from __future__ import annotations
 
 import io
-import json
 import logging
 import math
 import os
@@ -13,190 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import pytest
-import torch
 
-from sngd import tracking
-from sngd.tracking import Console, HistoryFile, ResultFile, read_history
-
-INFO: dict[str, Any] = {
-    "name": "burgers",
-    "network": "Network(3-20-1, tanh, P=1,361)",
-    "parameters": 1361,
-    "points": 10240,
-    "world_size": 2,
-    "device": "cpu",
-    "dtype": "torch.float64",
-    "optimizer": "SNGD",
-    "max_steps": 1000,
-    "max_seconds": 80.0,
-    "target_error": 1e-8,
-    "run_dir": "runs/burgers",
-}
-RESULT = {"relative_l2": 1.5e-8, "loss": 3e-15, "steps": 77, "seconds": 75.0, "stop_reason": "max_seconds"}
-
-
-def record(step: int, seconds: float = 0.0, **more: Any) -> dict[str, Any]:
-    known = {"step": step, "seconds": seconds, "loss": 0.5, "relative_l2": 0.25, "damping": 1e-3, "rank": 64}
-    return known | more
-
-
-# History
-
-
-def test_history_is_json_lines_on_disk_after_every_step(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    hook = HistoryFile(path)
-    hook.start(INFO)
-    for step in (1, 2):
-        hook.step(record(step, losses={"equation": 0.5}))
-        assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2][:step]
-    hook.end(RESULT)
-    assert path.read_text().endswith("}\n")
-    assert read_history(path) == [record(step, losses={"equation": 0.5}) for step in (1, 2)]
-
-
-def test_history_holds_valid_json_whatever_the_values(tmp_path: Path) -> None:
-    hook = HistoryFile(tmp_path / "h")
-    hook.start(INFO)
-    odd = {
-        "nan": math.nan,
-        "inf": -math.inf,
-        "numpy": np.float32(0.5),
-        "flag": np.bool_(True),
-        "list": [np.int64(3), (1, math.nan)],
-        "tensor": torch.tensor([1.0, math.inf]),
-        "nested": {"λ": {2: torch.tensor(7)}},
-        "path": Path("a/b"),
-        "none": None,
-        "true": True,
-    }
-    hook.step(odd)
-    hook.end({})
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is not JSON")
-
-    assert json.loads((tmp_path / "h").read_text(), parse_constant=refuse) == {
-        "nan": None,
-        "inf": None,
-        "numpy": 0.5,
-        "flag": True,
-        "list": [3, [1, None]],
-        "tensor": [1.0, None],
-        "nested": {"λ": {"2": 7}},
-        "path": "a/b",
-        "none": None,
-        "true": True,
-    }
-
-
-def test_history_never_overwrites(tmp_path: Path) -> None:
-    (tmp_path / "h").write_text("kept")
-    with pytest.raises(FileExistsError):
-        HistoryFile(tmp_path / "h").start(INFO)
-    assert (tmp_path / "h").read_text() == "kept"
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_told_once_and_does_not_stop_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    hook = HistoryFile(tmp_path / "h")
-    hook.start(INFO)
-    hook._file = open("/dev/full", "w")  # noqa: SIM115
-    for step in range(5):
-        hook.step(record(step))
-    hook.end(RESULT)
-    assert len(caplog.records) == 1
-    assert caplog.records[0].levelno == logging.WARNING
-    assert "No space left" in caplog.text
-    assert str(tmp_path / "h") in caplog.text
-
-
-def test_the_warning_reaches_standard_error_without_any_set_up(tmp_path: Path) -> None:
-    code = "from sngd.tracking import HistoryFile\nh = HistoryFile('h')\nh.step({})\nh.step({})\nprint('on')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "on\n")
-    assert done.stderr.count("the run goes on without") == 1
-
-
-# Reading
-
-
-@pytest.mark.parametrize("rest", ["", "\n", '{"step": 3, "lo', '{"step": 3, "name": "\xe2', "{"])
-def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path, rest: str) -> None:
-    (tmp_path / "h").write_bytes(b'{"step": 1}\n{"step": 2}\n' + rest.encode("latin-1"))
-    assert read_history(tmp_path / "h") == [{"step": 1}, {"step": 2}]
-
-
-def test_a_last_line_without_its_newline_counts_when_whole(tmp_path: Path) -> None:
-    (tmp_path / "h").write_text('{"step": 1}\n{"step": 2}')
-    assert read_history(tmp_path / "h") == [{"step": 1}, {"step": 2}]
-
-
-def test_an_empty_history_has_no_records(tmp_path: Path) -> None:
-    (tmp_path / "h").touch()
-    assert read_history(tmp_path / "h") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"a": 1}\n{"b\n{"c": 1}\n', "line 2 is not JSON"),
-        ('{"a": 1}\n\n{"c": 1}\n', "line 2 is not JSON"),
-        ("3\n", "line 1 must be an object, got int"),
-    ],
-)
-def test_damage_elsewhere_is_an_error(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "h").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_history(tmp_path / "h")
-
-
-# Result
-
-
-def test_result_is_put_in_place_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "result.json"
-    path.write_text("old")
-    seen = []
-    replace = os.replace
-
-    def spy(source: Path, target: Path) -> None:
-        seen.append((json.loads(Path(source).read_text())["steps"], Path(target).read_text()))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", spy)
-    hook = ResultFile(path)
-    hook.start(INFO)
-    hook.step(record(1))
-    assert path.read_text() == "old"
-    hook.end(RESULT | {"relative_l2": math.nan})
-    assert seen == [(77, "old")]
-    assert json.loads(path.read_text()) == RESULT | {"relative_l2": None}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_result_that_cannot_be_written_leaves_the_old_one_and_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "result.json"
-    path.write_text("old")
-
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    ResultFile(path).end(RESULT)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    assert "No space left" in caplog.text
-
+from sngd.tracking import Console, console
+from tests.tracked import INFO, RESULT, record
 
 # Console as a log
 
@@ -223,6 +45,14 @@ def test_a_log_says_what_runs_and_how_it_ended() -> None:
         "relative L2 error 1.50e-08, loss 3.00e-15",
         "written to runs/burgers",
     ]
+
+
+def test_a_log_says_what_started_the_run_and_where_it_goes_on() -> None:
+    started = INFO | {"launch": "2 ranks started by torchrun", "plan": ["step in one pass"]}
+    assert log([], started)[2:4] == ["2 ranks started by torchrun", "step in one pass"]
+    again = log([], INFO | {"resumed": 40})
+    assert again[2] == "goes on from step 40 of runs/burgers"
+    assert not any("goes on" in line for line in log([], INFO | {"resumed": 0}))
 
 
 def test_what_is_unknown_is_left_out_or_a_dash() -> None:
@@ -379,7 +209,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
 
 def test_a_terminal_has_one_live_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(1, 100, 0.05))  # 20 steps a second
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     hook = Console(file=terminal.file)
     hook.start(INFO)
     terminal.read()

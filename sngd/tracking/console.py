@@ -1,172 +1,21 @@
-"""What a run tells the world: console, history file, result file. Used on rank 0 only.
-
-Each class is a hook of the training loop: start(info) once, step(record) after every step,
-end(result) once. The loop knows no tool by name; W&B or TensorBoard is one more class of this shape.
-A hook that cannot write (full disk, closed terminal) says so once and never stops a run.
-"""
+"""Progress on standard output."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import json
-import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 import rich.console
 from rich.live import Live
 from rich.text import Text
 
-__all__ = ["Console", "HistoryFile", "ResultFile", "Writer", "read_history", "write_whole"]
+from sngd.tracking.base import Values, Writer
 
-Values = Mapping[str, Any]
-
-
-class Writer:
-    """A hook that writes somewhere; base of the others, which override what they need.
-
-    The first failure to write is logged as a warning, later calls do nothing.
-    """
-
-    def __init__(self) -> None:
-        self._failed = False
-
-    def start(self, info: Values) -> None:
-        """Before the first step; info describes the run."""
-
-    def step(self, record: Values) -> None:
-        """After every step; record is its line of the history."""
-
-    def end(self, result: Values) -> None:
-        """After the last step."""
-
-    def _attempt(self, write: Callable[[], None], what: str) -> None:
-        if self._failed:
-            return
-        try:
-            write()
-        except Exception as error:  # whatever breaks here is worth less than the run
-            self._failed = True
-            logging.getLogger(__name__).warning("%s: %r; the run goes on without", what, error)
-            self._abandon(error)
-
-    def _abandon(self, error: Exception | None = None) -> None:
-        """Let go of what could not be written to."""
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON knows it: nan and ±inf become null, arrays and tensors become lists."""
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy and torch, scalars too
-        return _plain(value.tolist())
-    return str(value)
-
-
-class HistoryFile(Writer):
-    """One JSON object a line and a step (JSON Lines), on disk as soon as the step is done.
-
-    Args:
-        path: must not exist yet; it is created by `start`.
-
-    Raises:
-        FileExistsError: by `start`; a history is never overwritten or mixed with another.
-        OSError: by `start`, where the file cannot be created. Later failures only warn.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
-        self.path = Path(path)
-        self._file: TextIO | None = None
-
-    def start(self, info: Values) -> None:
-        """Create the file."""
-        self._file = self.path.open("x", encoding="utf-8")
-
-    def step(self, record: Values) -> None:
-        """Append one line."""
-        self._attempt(lambda: self._write(record), f"history {self.path}")
-
-    def end(self, result: Values) -> None:
-        """Close the file."""
-        self._abandon()
-
-    def _write(self, record: Values) -> None:
-        if self._file is None:
-            raise ValueError("step() before start() or after end()")
-        self._file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
-        self._file.flush()
-
-    def _abandon(self, error: Exception | None = None) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-        self._file = None
-
-
-def read_history(path: str | Path) -> list[dict[str, Any]]:
-    """The records of a history file; a last line cut off by a killed run is left out.
-
-    Raises:
-        ValueError: another line is not a JSON object, named by its number.
-    """
-    lines = Path(path).read_bytes().rstrip().split(b"\n")
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number} must be an object, got {type(record).__name__}")
-        records.append(record)
-    return records
-
-
-class ResultFile(Writer):
-    """result.json: what `end` is told, written aside and put in place whole.
-
-    Args:
-        path: an existing file is replaced.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__()
-        self.path = Path(path)
-
-    def end(self, result: Values) -> None:
-        """Write the file."""
-        self._attempt(lambda: self._write(result), f"result {self.path}")
-
-    def _write(self, result: Values) -> None:
-        write_whole(self.path, json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file aside and put it in place whole: whoever looks finds the old one or the new one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
+__all__ = ["Console"]
 
 _REFRESH = 1 / 8  # seconds between two drawings of the live line
 
@@ -246,8 +95,12 @@ class Console(Writer):
             f"{str(info.get('dtype', '')).removeprefix('torch.')}, {info.get('optimizer', 'SNGD')}, "
             f"{size} {'rank' if size == 1 else 'ranks'} on {info.get('device', 'cpu')}"
         )
+        if info.get("launch"):
+            self._say(str(info["launch"]))
         for line in info.get("plan", ()):
             self._say(line)
+        if resumed := info.get("resumed"):
+            self._say(f"goes on from step {resumed} of {info.get('run_dir') or info.get('name', 'run')}")
         if self._out.is_terminal and not self._out.is_dumb_terminal:
             self._live = Live(console=self._out, auto_refresh=False, transient=True)
             self._live.start()

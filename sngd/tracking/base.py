@@ -1,0 +1,69 @@
+"""What every hook of the training loop has in common."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Values", "Writer", "plain"]
+
+Values = Mapping[str, Any]
+
+
+class Writer:
+    """A hook that writes somewhere; base of the others, which override what they need.
+
+    The first failure to write is logged as a warning, later calls do nothing.
+    """
+
+    def __init__(self) -> None:
+        self._failed = False
+
+    def start(self, info: Values) -> None:
+        """Before the first step; info describes the run."""
+
+    def step(self, record: Values) -> None:
+        """After every step; record is its line of the history."""
+
+    def saved(self, path: Path, step: int) -> None:
+        """After a checkpoint: its file or folder, and the step that it holds."""
+
+    def end(self, result: Values) -> None:
+        """After the last step."""
+
+    def drawn(self, pictures: Sequence[Path]) -> None:
+        """After `end`: the pictures of the run."""
+
+    def close(self) -> None:
+        """Let go of everything, last of all and where a run breaks off. Harmless when repeated."""
+
+    def _attempt(self, write: Callable[[], None], what: str) -> None:
+        if self._failed:
+            return
+        try:
+            write()
+        except Exception as error:  # whatever breaks here is worth less than the run
+            self._failed = True
+            logging.getLogger(__name__).warning("%s: %r; the run goes on without", what, error)
+            self._abandon(error)
+
+    def _abandon(self, error: Exception | None = None) -> None:
+        """Let go of what could not be written to."""
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: nan and ±inf become null, arrays and tensors become lists."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and torch, scalars too
+        return plain(value.tolist())
+    return str(value)
