@@ -4,7 +4,7 @@
 # Set in the environment, or here, to replace what is found:
 #   PYTHON          interpreter; .venv/bin/python of the folder of submission, or else python3
 #   RANKS_PER_NODE  processes a node; one for each GPU, or else one for each CPU that Slurm gives
-#   RUN_DIR         results; runs/NAME-jobID, or what --run-dir says. --resume goes on from a checkpoint there
+#   RUN_DIR         results; runs/NAME-jobID, or what --run-dir says. Of an array each task has a folder in it
 #   MAX_RESTARTS    how often torchrun starts ranks again where one has died (0)
 #   MAX_REQUEUES    how often a job that was stopped or lost its node begins again (100)
 #   CONTAINER       what runs a command in a container: "apptainer exec --nv image.sif"
@@ -37,7 +37,11 @@ find_run_dir() {
     case $word in --run-dir=* | --run_dir=*) RUN_DIR=${word#*=} ;; esac
     previous=$word
   done
-  RUN_DIR=${RUN_DIR:-runs/${name%.*}-job${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
+  if [ -n "${RUN_DIR:-}" ]; then
+    RUN_DIR=$RUN_DIR${SLURM_ARRAY_TASK_ID:+/$SLURM_ARRAY_TASK_ID}
+  else
+    RUN_DIR=runs/${name%.*}-job${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
+  fi
   case $RUN_DIR in /*) ;; *) RUN_DIR=$PWD/$RUN_DIR ;; esac
 }
 

@@ -1,4 +1,4 @@
-"""The command line: sngd train | plan | eval | plot | bench."""
+"""The command line: sngd train | plan | submit | eval | plot | bench."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from sngd.run import (
     pick_device,
     start_local_ranks,
 )
+from sngd.submit import submit
 
 __all__ = ["main"]
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = {
         "train": "train the run that a config file defines",
         "plan": "what a run would hold, keep and send, without running it",
+        "submit": "hand a run to Slurm",
         "eval": "errors of a finished run against the known solution",
         "plot": "draw a finished run again",
         "bench": "run a suite of benchmarks, or write their report",
@@ -55,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(given[:1]).command
     try:
-        run = {"train": _train, "plan": _plan, "eval": _eval, "plot": _plot, "bench": bench}[command]
-        return run(given[1:])
+        run = {"train": _train, "plan": _plan, "eval": _eval, "plot": _plot, "bench": bench, "submit": submit}
+        return run[command](given[1:])
     except (ResidualError, OutOfMemoryError) as error:  # one rank has the text
         if str(error):
             _complain(str(error), everywhere=True)

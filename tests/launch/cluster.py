@@ -225,7 +225,15 @@ class Cluster:
 
     def wait(self, job: str, seconds: float = 60, states: tuple[str, ...] = ()) -> dict[str, str]:
         """Wait until a job is in one of the states, or else in any from which it does not come back."""
-        over = states or ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
+        over = states or (
+            "COMPLETED",
+            "FAILED",
+            "CANCELLED",
+            "TIMEOUT",
+            "NODE_FAIL",
+            "PREEMPTED",
+            "BOOT_FAIL",
+        )
         shown = self.show(job)
         end = time.monotonic() + seconds
         while shown["JobState"] not in over:
