@@ -1,7 +1,7 @@
 """Hand a run to Slurm: a batch script of slurm/ with its options filled in, given to sbatch.
 
-submitit does not serve here: it sends pickled Python functions and restarts them by its own signal handler, where
-a run is a config file, several torchrun processes, and a checkpoint that any later start can go on from.
+submitit does not serve here: it sends pickled Python functions and restarts them by its own signal handler,
+where a run is a config file, one torchrun a node, and a checkpoint that any later start can go on from.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sngd submit",
         allow_abbrev=False,
-        description="Submit the run that CONFIG defines to Slurm, to be trained by `sngd train CONFIG [flags]` "
-        "on every GPU of its nodes. What is not listed here is a flag of sngd train.",
+        description="Submit the run that CONFIG defines to Slurm, to be trained by `sngd train CONFIG "
+        "[flags]` on every GPU of its nodes. What is not listed here is a flag of sngd train.",
         add_help=False,
     )
     add = parser.add_argument

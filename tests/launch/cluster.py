@@ -4,11 +4,13 @@
         job = slurm.submit("job.sbatch", "--nodes=2")
         slurm.wait(job)
 
-Own daemons (munged, slurmctld, one slurmd a node), own key, own folder, free ports: several clusters may run at
-once. Needs root, and the Debian packages slurmctld, slurmd, munge and slurm-client; neither systemd nor cgroups.
+Own daemons (munged, slurmctld, one slurmd a node), own key, own folder, free ports: several clusters may run
+at once. Needs root, and the Debian packages slurmctld, slurmd, munge and slurm-client; neither systemd nor
+cgroups.
 
-Two partitions share the nodes: `main`, whose jobs come first and are never preempted, and `preempt`, whose jobs
-are sent SIGTERM when one of `main` needs their place, and requeued GRACE seconds later if they still run.
+Two partitions share the nodes: `main`, whose jobs come first and are never preempted, and `preempt`, whose
+jobs are sent SIGTERM when one of `main` needs their place, and are requeued GRACE seconds later if they still
+run.
 Pretended GPUs (copies of /dev/null) can be asked for: Slurm counts and assigns them.
 """
 
@@ -29,7 +31,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from sngd.bench.netns import INTERFACE, Hosts
+from sngd.bench.netns import Hosts
 from sngd.bench.netns import obstacle as no_namespaces
 
 GRACE = 20
@@ -284,7 +286,7 @@ class Cluster:
                 _kill(pid, signal.SIGKILL)
 
     def _processes(self, node: str | None = None) -> list[int]:
-        """Of this cluster's jobs, the step daemons before what they look after (they would report its end)."""
+        """Of this cluster's jobs, the step daemons first: they would report the end of the others."""
         place = os.fsencode(f"SLURM_CONF={self.folder}/slurm.conf")
         where = None if node is None else os.fsencode(f"SLURMD_NODENAME={node}")
         tasks, keepers = set(), set()
