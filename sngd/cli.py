@@ -1,4 +1,4 @@
-"""The command line: sngd train | plan | submit | eval | plot | bench."""
+"""The command line: sngd train | resume | status | plan | submit | eval | plot | bench."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from pathlib import Path
 
 import torch
 
-from sngd import checkpoint
 from sngd.allocation import OutOfMemoryError
 from sngd.assembly import own_budget, plan_memory
 from sngd.bench.command import bench
+from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.evaluate import Evaluation
+from sngd.folder import CONFIG, Source, Standing, check_folder
+from sngd.launcher import Launch, detect
 from sngd.networks import Network
 from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast
 from sngd.residual import ResidualError
 from sngd.run import (
     INTERRUPTED,
+    RESUME,
     USER_ERROR,
-    Source,
-    check_folder,
     draw,
     execute,
     pick_device,
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
         "train": "train the run that a config file defines",
+        "resume": "go on with a run that was stopped or lost",
+        "status": "where a run stands; exit code 0 finished, 75 to be resumed, 1 neither",
         "plan": "what a run would hold, keep and send, without running it",
         "submit": "hand a run to Slurm",
         "eval": "errors of a finished run against the known solution",
@@ -57,8 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(given[:1]).command
     try:
-        run = {"train": _train, "plan": _plan, "eval": _eval, "plot": _plot, "bench": bench, "submit": submit}
-        return run[command](given[1:])
+        run = {
+            "train": _train,
+            "resume": _resume,
+            "status": _status,
+            "plan": _plan,
+            "submit": submit,
+            "eval": _eval,
+            "plot": _plot,
+            "bench": bench,
+        }[command]
+        return run(given[1:])
     except (ResidualError, OutOfMemoryError) as error:  # one rank has the text
         if str(error):
             _complain(str(error), everywhere=True)
@@ -93,19 +105,37 @@ def _train(given: list[str]) -> int:
         "--ranks", default="1", help='processes to start here: a number, or "auto" for all GPUs or cores'
     )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --run-dir, if there is one"
+    )
     if not given or given[0] in ("-h", "--help"):
         parser.print_help()
         return 0 if given else USER_ERROR
     options, flags = parser.parse_known_args(given)
+    launch = detect(os.environ)
     run, source = _load(Path(options.config), flags, f"sngd train {options.config}")
-    taken = check_folder(run.run_dir)
-    if taken and "RANK" not in os.environ:
+    if options.resume and run.run_dir is None and launch.job is None:
+        raise ValueError("--resume needs --run-dir, the folder of the run to go on with")
+    taken = None if options.resume else check_folder(run.run_dir)
+    if taken and launch.launcher == "alone" and not launch.restart:
         raise ValueError(taken)
     count = _rank_count(options.ranks, run.device)
     if count > 1:
-        return start_local_ranks(count, ["train", options.config, *flags, *["--quiet"] * options.quiet])
-    trained = execute(run, source, quiet=options.quiet)
-    return INTERRUPTED if trained.result.get("stop_reason") == "interrupted" else 0
+        switches = ["--quiet"] * options.quiet + ["--resume"] * options.resume
+        return start_local_ranks(count, ["train", options.config, *flags, *switches])
+    trained = execute(run, source, quiet=options.quiet, resume=options.resume)
+    return 0 if trained is None else _exit_code(trained.result["stop_reason"], launch)
+
+
+def _exit_code(reason: str, launch: Launch) -> int:
+    """What a run that has come to an end tells whoever started it."""
+    if reason == "superseded":
+        _complain("another start of this run has taken over its folder; this one has left it alone")
+        return 1
+    if reason in ("terminated", "time_limit"):
+        # torchrun takes any other code for a failure, and would start the ranks again
+        return 0 if launch.launcher == "torchrun" else RESUME
+    return INTERRUPTED if reason == "interrupted" else 0
 
 
 def _rank_count(wanted: str, device: str) -> int:
@@ -171,6 +201,28 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
+
+
+# ---------------------------------------------------------------------------------------------
+# sngd resume, sngd status
+# ---------------------------------------------------------------------------------------------
+
+
+def _resume(given: list[str]) -> int:
+    if not given or given[0].startswith("-"):
+        print("usage: sngd resume RUN [flags of sngd train]\n\nGo on with the run in the folder RUN.")
+        return 0 if given and given[0] in ("-h", "--help") else USER_ERROR
+    folder = Path(given[0])
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
+    return _train([str(folder / CONFIG), "--run-dir", str(folder), "--resume", *given[1:]])
+
+
+def _status(given: list[str]) -> int:
+    options = _run_folder_parser("status", "Where a run stands.").parse_args(given)
+    standing = Standing.of(options.run)
+    print(f"{options.run}: {standing.text}")
+    return 0 if standing.finished else RESUME if standing.resumable else 1
 
 
 # ---------------------------------------------------------------------------------------------
@@ -243,11 +295,8 @@ def _restore(folder: Path) -> tuple[RunConfig, Network, torch.Tensor]:
     if not folder.is_dir():
         raise ValueError(f"run folder {str(folder)!r} does not exist")
     run, _ = _load(folder / "config.json", [], "sngd")
-    state = checkpoint.load(folder / "checkpoint")
+    theta = Checkpoint.load(folder).theta
     network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
-    theta = state.get("theta") if isinstance(state, dict) else None
-    if not isinstance(theta, torch.Tensor):
-        raise ValueError(f"the checkpoint in {str(folder)!r} holds no parameters `theta`")
     if theta.numel() != network.parameters:
         raise ValueError(
             f"the checkpoint holds {theta.numel()} parameters, the config's network has {network.parameters}"

@@ -46,7 +46,9 @@ class RunConfig:
         memory_gb: memory of a rank in GB, which a step is arranged to stay within; half of what is free when
             absent.
         checkpoint_seconds: time between checkpoints; one is always written at the end.
-        run_dir: folder for results, which must not exist yet; runs/NAME-TIME when absent.
+        timeout_seconds: a rank that the others have waited for so long is given up, and the run with it.
+        run_dir: folder for results, which must not exist yet unless a run goes on in it; runs/NAME-TIME when
+            absent, runs/NAME-jobNUMBER in a Slurm job.
 
     Raises:
         ValueError: a field is out of range, named with its value.
@@ -69,6 +71,7 @@ class RunConfig:
     precision: Literal["float64", "float32", "mixed"] = "float64"
     memory_gb: float | None = None
     checkpoint_seconds: float = 300.0
+    timeout_seconds: float = 600.0
     run_dir: Path | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +104,7 @@ class RunConfig:
             ),
             ("memory_gb", self.memory_gb is None or positive(self.memory_gb), "> 0"),
             ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
+            ("timeout_seconds", positive(self.timeout_seconds), "> 0"),
             ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),
         ]
         require(self, checks)

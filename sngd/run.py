@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
+import contextlib
 import os
-import platform
+import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,13 +19,16 @@ import torch
 from torch import Tensor
 
 from sngd import plot
-from sngd.collectives import Ranks, connect, host_rendezvous
-from sngd.config import RunConfig, describe, digest
+from sngd.collectives import connect, host_rendezvous
+from sngd.config import RunConfig
+from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, claim_folder, open_folder
+from sngd.launcher import Launch, detect, job_deadline
 from sngd.networks import Network
+from sngd.stopping import Stopping
 from sngd.tracking import Console, HistoryFile, ResultFile, Values, Writer, read_history
-from sngd.train import Hook, Trained, train
+from sngd.train import Trained, train
 
-__all__ = ["Source", "execute", "pick_device", "start_local_ranks"]
+__all__ = ["execute", "pick_device", "start_local_ranks"]
 
 # What a rank that ended because another one failed may take before it is killed.
 _GRACE_SECONDS = 5.0
@@ -36,23 +36,9 @@ SPECTRA = "spectra.npz"
 # Entries of the Jacobian from which a step gains from threads. Below it they save a quarter of the time on an
 # idle machine and cost tenfold on a busy one, where they wait for each other (benchmarks/NOTES.md).
 _WORTH_THREADS = 3_000_000
-# Exit codes: a mistake of the user's; Ctrl-C, as shells have it.
-USER_ERROR, INTERRUPTED = 2, 130
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a run came from: enough to run it again.
-
-    Args:
-        path: config file.
-        text: its content.
-        flags: flags that replaced fields.
-    """
-
-    path: Path
-    text: str
-    flags: list[str]
+# Exit codes: a mistake of the user's; stopped with a checkpoint, to be started again (EX_TEMPFAIL of
+# sysexits.h); Ctrl-C, as shells have it.
+USER_ERROR, RESUME, INTERRUPTED = 2, 75, 130
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -84,103 +70,94 @@ def _pick_threads(run: RunConfig, device: torch.device) -> None:
             torch.set_num_threads(1)
 
 
-def execute(run: RunConfig, source: Source, *, quiet: bool = False) -> Trained:
+def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool = False) -> Trained | None:
     """Run a config in this process, one rank of however many the environment names.
+
+    Args:
+        run: what to do.
+        source: where it came from.
+        quiet: no progress on the console.
+        resume: go on with the run in run_dir, if there is one.
+
+    Returns:
+        What the run leaves behind; None where it was finished before.
 
     Raises:
         ValueError: a mistake in config, problem or environment.
     """
+    launch = detect(os.environ)
     device = pick_device(run.device)
     _pick_threads(run, device)
-    ranks = connect(device)
-    console = Console(quiet=quiet)
+    ranks = connect(device, run.timeout_seconds)
+    hooks: list[Writer] = []
     try:
-        folder = _claim_folder(run, ranks)
-        hooks: list[Hook] = []
+        claim = claim_folder(run, ranks, launch, resume)
+        if claim.finished:
+            if ranks.rank == 0:
+                print(f"{claim.folder} is finished: {claim.finished}; nothing is left to do")
+            return None
+        stopping = Stopping()
         if ranks.rank == 0:
-            opened = _OnStart(lambda info: _open_folder(folder, run, source, ranks, info))
-            files = [HistoryFile(folder / "history.jsonl"), ResultFile(folder / "result.json")]
-            hooks = [opened, *files, console]
-        trained = train(run, ranks, device, hooks=hooks, folder=folder)
+            fence = _Opening(claim, run, source, launch)
+            deadline = launch.deadline or (job_deadline(launch.job) if launch.job else None)
+            stopping = Stopping(deadline, fence.lost)
+            files = [HistoryFile(claim.folder / HISTORY), ResultFile(claim.folder / RESULT)]
+            hooks = [fence, *files, Console(quiet=quiet)]
+        trained = train(
+            run,
+            ranks,
+            device,
+            hooks=hooks,
+            folder=claim.folder,
+            earlier=claim.earlier,
+            stopping=stopping,
+            about={"replace": claim.replace},
+        )
         if ranks.rank == 0:
-            _draw_once(run, trained, folder)
+            _leave(run, trained, claim.folder, hooks)
     finally:
-        console.close()
+        for hook in hooks:
+            hook.close()
         ranks.close()
     return trained
 
 
-def _draw_once(run: RunConfig, trained: Trained, folder: Path) -> None:
-    """The pictures at the end of a run; what goes wrong with them does not undo the training."""
+class _Opening(Writer):
+    """A hook that makes the run folder once the problem has proved sound, and knows whether it is lost."""
+
+    def __init__(self, claim: Claim, run: RunConfig, source: Source, launch: Launch) -> None:
+        super().__init__()
+        self._open = lambda plan: open_folder(claim, run, source, launch, plan)
+        self._fence: Fence | None = None
+
+    def start(self, info: Values) -> None:
+        """Make the folder."""
+        self._fence = self._open(info["plan"])
+
+    def lost(self) -> bool:
+        """Whether another start has taken the folder over."""
+        return self._fence is not None and self._fence.lost()
+
+
+def _leave(run: RunConfig, trained: Trained, folder: Path, hooks: Sequence[Writer]) -> None:
+    """The pictures at the end of a run; what goes wrong with them does not undo the training.
+
+    A run that was told to end has no time for them, and none that has lost its folder writes there.
+    """
+    reason = trained.result["stop_reason"]
+    if reason == "superseded":
+        return
     try:
         spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
         np.savez(folder / SPECTRA, **spectra)
-        draw(run, trained.network, trained.theta, folder)
+        if reason in ("terminated", "time_limit"):
+            return
+        pictures = draw(run, trained.network, trained.theta, folder)
     except (OSError, ValueError) as error:
         print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
-
-
-class _OnStart(Writer):
-    """A hook that makes the run folder once the problem has proved sound."""
-
-    def __init__(self, action: Callable[[Values], None]) -> None:
-        super().__init__()
-        self._action = action
-
-    def start(self, info: Values) -> None:
-        """Act."""
-        self._action(info)
-
-
-def _claim_folder(run: RunConfig, ranks: Ranks) -> Path:
-    """The run's folder, chosen by rank 0; refused everywhere if it exists."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    wanted = run.run_dir or Path("runs") / f"{run.problem.name}-{stamp}"
-    folder, taken = ranks.broadcast((str(wanted), check_folder(wanted)))
-    if taken:
-        raise ValueError(taken)
-    return Path(folder)
-
-
-def check_folder(folder: Path | None) -> str | None:
-    """Why a run folder cannot be used, None when it can."""
-    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        return f"run_dir={str(folder)!r} exists; nothing is overwritten: name another or remove it"
-    if folder is not None:
-        above = next(parent for parent in folder.absolute().parents if parent.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            return (
-                f"run_dir={str(folder)!r} cannot be made: {str(above)!r} is no folder that can be written to"
-            )
-    return None
-
-
-def _open_folder(folder: Path, run: RunConfig, source: Source, ranks: Ranks, info: Values) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"run_dir={str(folder)!r} cannot be made: {error.strerror}") from error
-    content = {
-        "fields": describe(run),
-        "source": {
-            "path": str(source.path),
-            "sha256": digest(source.text),
-            "flags": source.flags,
-            "text": source.text,
-        },
-        "world_size": ranks.size,
-        "plan": info["plan"],
-        "versions": {
-            "sngd": importlib.metadata.version("sngd"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    try:
-        with (folder / "config.json").open("x") as stream:
-            stream.write(json.dumps(content, indent=2) + "\n")
-    except FileExistsError:  # another run has claimed the folder meanwhile
-        raise ValueError(check_folder(folder)) from None
+        return
+    for hook in hooks:
+        hook.drawn(pictures)
 
 
 def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:
@@ -189,7 +166,7 @@ def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[
     Raises:
         ValueError: history or spectra are missing or damaged.
     """
-    history_file, spectra_file = folder / "history.jsonl", folder / SPECTRA
+    history_file, spectra_file = folder / HISTORY, folder / SPECTRA
     for path in (history_file, spectra_file):
         if not path.is_file():
             raise ValueError(f"{str(folder)!r} holds no finished run ({path.name} is missing)")
@@ -255,10 +232,32 @@ def start_local_ranks(
         }
         command = [*(prefixes[rank] if prefixes else ()), sys.executable, "-m", module, *arguments]
         children.append(subprocess.Popen(command, env=environment))
+    with _passing_on(children):
+        try:
+            return _wait(children)
+        except KeyboardInterrupt:  # the terminal has sent it to the ranks too: they finish their step
+            return _wait(children)
+
+
+@contextlib.contextmanager
+def _passing_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Requests to stop that reach this process go to its ranks, which finish their step."""
+
+    def pass_on(number: int, frame: Any) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
     try:
-        return _wait(children)
-    except KeyboardInterrupt:  # the terminal has sent it to the ranks too: they finish their step
-        return _wait(children)
+        previous = {number: signal.signal(number, pass_on) for number in numbers}
+    except ValueError:  # not in the main thread
+        previous = {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
@@ -273,7 +272,11 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
     # one that knows why it ended comes before those that merely lost it
     code = USER_ERROR if USER_ERROR in failed else failed[0]
     rank = codes.index(code)
-    known = code in (USER_ERROR, INTERRUPTED)  # every rank has seen it or will; what is to be said is said
+    known = code in (
+        USER_ERROR,
+        RESUME,
+        INTERRUPTED,
+    )  # every rank has seen it or will; what is to be said is said
     deadline = time.monotonic() + _GRACE_SECONDS
     for child in children:
         if not known and child.poll() is None:

@@ -5,8 +5,8 @@
     a deadline           "time_limit"    known from the batch system
     another start        "superseded"    it works in the same run folder, and this one must leave it alone
 
-The step that runs is finished in any case. After all but the last a checkpoint is written, and the run goes on
-from there when it is started again.
+The step that runs is finished in any case. After all but the last a checkpoint is written, from which the
+next start goes on.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Trained:
     """What a run leaves behind.
 
     Args:
-        result: content of result.json.
+        result: content of result.json on rank 0; elsewhere its stop_reason alone.
         theta: (P,) final parameters.
         network: what they are parameters of.
         spectra: (step, σ (k,)) at steps 1, 2, 4, 8, … and the last.
@@ -219,6 +219,8 @@ class _Loop:
             self.spectra.append((number, report.sigma.cpu()))
         if self.ranks.rank == 0:
             self.record = self._record(number, seconds, error, report)
+            if self.reason == "superseded":
+                return
             for hook in self.hooks:
                 hook.step(self.record)
             if time.perf_counter() - self.saved > run.checkpoint_seconds:
@@ -228,7 +230,7 @@ class _Loop:
         """The result, after a last checkpoint; where another start has taken over, nothing is written."""
         peak = torch.tensor(_peak_bytes(self.device), dtype=torch.int64, device=self.device)
         memory = int(self.ranks.gather(peak, "control").max())
-        trained = Trained({}, self.stepper.state.theta, self.network, self.spectra)
+        trained = Trained({"stop_reason": self.reason}, self.stepper.state.theta, self.network, self.spectra)
         if self.ranks.rank == 0:
             trained.result = self._result(memory)
             if self.evaluation is not None:

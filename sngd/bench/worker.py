@@ -72,6 +72,9 @@ class Lines:
             kept = {key: record[key] for key in ("step_seconds", "evaluations", "traffic")}
             self._steps.append({**kept, "cpu_seconds": self._cpu - before})
 
+    def saved(self, path: Path, step: int) -> None:
+        """Nothing."""
+
     def end(self, result: dict[str, Any]) -> None:
         """What steps took, and how it ended."""
         if self._steps:

@@ -18,7 +18,7 @@ NAMES = [
     "chunks",
 ]
 FLOAT64 = 8
-VOTES = 5 * 4  # one float32 for each reason to stop
+VOTES = 8 * 4  # one float32 for each reason to stop
 
 
 def _given(followed_run: Followed, step: int) -> int:
@@ -104,7 +104,7 @@ def test_nothing_of_the_size_of_points_rows_or_the_gramian_travels(name):
     for seen_there in followed(name, size):
         parameters = seen_there.theta.numel()
         seen = {(what, numbers) for what, numbers, _ in seen_there.payloads[-1]}
-        allowed = {("losses", conditions), ("control", 5), ("control", size)}
+        allowed = {("losses", conditions), ("control", VOTES // 4), ("control", size)}
         padded = -(-parameters // size) * size if name == "sharded" else parameters
         if name == "sharded":
             allowed.add(("displacement", padded))

@@ -202,7 +202,7 @@ def damage(folder: str, what: str) -> None:
     elif what == "checkpoint of something else":
         torch.save({"weights": torch.zeros(3)}, state)
     elif what == "checkpoint of another network":
-        torch.save({"theta": torch.zeros(3)}, state)
+        torch.save(torch.load(state) | {"theta": torch.zeros(3)}, state)
     elif what == "config cut short":
         config.write_bytes(config.read_bytes()[:200])
     elif what == "config is a list":
@@ -219,7 +219,7 @@ def damage(folder: str, what: str) -> None:
 
 DAMAGES = {
     "checkpoint cut short": r"'broken/checkpoint/state.pt' cannot be read .* damaged",
-    "checkpoint of something else": r"the checkpoint in 'broken' holds no parameters",
+    "checkpoint of something else": r"the checkpoint in 'broken' lacks step, .*theta.*: another version",
     "checkpoint of another network": r"the checkpoint holds 3 parameters, the config's network has 105",
     "config cut short": r"'broken/config.json' is not the config.json of a run",
     "config is a list": r"'broken/config.json' is not the config.json of a run",

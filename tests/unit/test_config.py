@@ -27,6 +27,7 @@ BAD_RUN = [
     *[("device", value) for value in ("gpu", "", None, 0)],
     *[("precision", value) for value in ("float16", "double", None, 64)],
     *[("memory_gb", value) for value in (0, -1, float("nan"), "4")],
+    *[("timeout_seconds", value) for value in (0, -1.0, float("inf"), None)],
     *[("checkpoint_seconds", value) for value in (0, -1.0, float("nan"), None)],
     *[("problem", value) for value in (None, "heat", heat)],
     *[("network", value) for value in (None, "mlp", MLP)],
