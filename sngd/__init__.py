@@ -29,6 +29,7 @@ from sngd.jet import Jet, d, laplacian
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
+from sngd.tracking.config import Tracking
 from sngd.train import Trained, train
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Region",
     "RunConfig",
     "SSBroyden",
+    "Tracking",
     "Trained",
     "d",
     "laplacian",

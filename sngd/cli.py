@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sngd.bench.command import bench
 from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.evaluate import Evaluation
+from sngd.failures import LOST_RANK, LostRankError, RankFailedError, leave, record_failure
 from sngd.folder import CONFIG, Source, Standing, check_folder
 from sngd.launcher import Launch, detect
 from sngd.networks import Network
@@ -59,29 +62,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in about.items():
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(given[:1]).command
+    run = {
+        "train": _train,
+        "resume": _resume,
+        "status": _status,
+        "plan": _plan,
+        "submit": submit,
+        "eval": _eval,
+        "plot": _plot,
+        "bench": bench,
+    }[command]
+    launch = Launch("alone")
     try:
-        run = {
-            "train": _train,
-            "resume": _resume,
-            "status": _status,
-            "plan": _plan,
-            "submit": submit,
-            "eval": _eval,
-            "plot": _plot,
-            "bench": bench,
-        }[command]
+        launch = detect(os.environ)
         return run(given[1:])
-    except (ResidualError, OutOfMemoryError) as error:  # one rank has the text
-        if str(error):
-            _complain(str(error), everywhere=True)
-        return USER_ERROR
-    except ValueError as error:
+    except Exception as error:
+        code = _tell(error, launch)
+        if code is None:
+            raise
+    if launch.size > 1:
+        leave(code)
+    return code
+
+
+def _tell(error: Exception, launch: Launch) -> int | None:
+    """Say what a command ended with, once for all ranks where all have met it.
+
+    Returns:
+        The exit code; None for an unforeseen error of a process alone.
+    """
+    if isinstance(error, LostRankError):
         _complain(str(error))
+        return LOST_RANK
+    if isinstance(error, RankFailedError):
+        cause = error.__cause__
+        _complain(str(error), trace=None if isinstance(cause, ValueError) else cause)
+        record_failure(cause or error)
+        return USER_ERROR if isinstance(cause, ValueError) else 1
+    here = f"rank {launch.rank} on {socket.gethostname()}: " if launch.size > 1 else ""
+    if isinstance(error, (ResidualError, OutOfMemoryError)):  # one rank has the text
+        _complain(str(error) and f"{here}{error}")
         return USER_ERROR
+    if isinstance(error, ValueError):
+        if launch.local_rank == 0:  # every node tells it
+            _complain(f"{here if launch.rank else ''}{error}")
+        return USER_ERROR
+    if launch.size == 1:
+        return None
+    _complain(f"{here}{type(error).__name__}: {error}", trace=error)
+    record_failure(error)
+    return 1
 
 
-def _complain(message: str, everywhere: bool = False) -> None:
-    if everywhere or os.environ.get("RANK", "0") == "0":
+def _complain(message: str, trace: BaseException | None = None) -> None:
+    if trace is not None:
+        traceback.print_exception(trace)
+    if message:
         print(f"error: {message}", file=sys.stderr)
 
 
@@ -117,9 +153,9 @@ def _train(given: list[str]) -> int:
     if options.resume and run.run_dir is None and launch.job is None:
         raise ValueError("--resume needs --run-dir, the folder of the run to go on with")
     taken = None if options.resume else check_folder(run.run_dir)
-    if taken and launch.launcher == "alone" and not launch.restart:
+    if taken and launch.size == 1 and not launch.restart:
         raise ValueError(taken)
-    count = _rank_count(options.ranks, run.device)
+    count = _rank_count(options.ranks, run.device, launch)
     if count > 1:
         switches = ["--quiet"] * options.quiet + ["--resume"] * options.resume
         return start_local_ranks(count, ["train", options.config, *flags, *switches])
@@ -138,19 +174,20 @@ def _exit_code(reason: str, launch: Launch) -> int:
     return INTERRUPTED if reason == "interrupted" else 0
 
 
-def _rank_count(wanted: str, device: str) -> int:
+def _rank_count(wanted: str, device: str, launch: Launch) -> int:
+    started = launch.size > 1 or launch.rendezvous_given
     if wanted == "auto":
-        if "RANK" in os.environ:
+        if started:
             return 1
         if device != "cpu" and torch.cuda.is_available():
             return torch.cuda.device_count()
         return len(os.sched_getaffinity(0))
     if not wanted.isdigit() or int(wanted) < 1:
         raise ValueError(f'--ranks={wanted} must be a whole number ≥ 1, or "auto"')
-    if int(wanted) > 1 and "RANK" in os.environ:
+    if int(wanted) > 1 and started:
         raise ValueError(
-            f"--ranks={wanted}, but a launcher has already started rank {os.environ['RANK']} of "
-            f"{os.environ.get('WORLD_SIZE', '?')}: leave --ranks out"
+            f"--ranks={wanted}, but {launch.title} has already started {launch.size} "
+            f"rank{'s' * (launch.size > 1)}: leave --ranks out"
         )
     return int(wanted)
 
@@ -314,7 +351,7 @@ def _eval(given: list[str]) -> int:
     run, network, theta = _restore(options.run)
     if run.problem.solution is None:
         raise ValueError(f"problem {run.problem.name!r} has no known solution to compare with")
-    device = pick_device(options.device)
+    device = pick_device(options.device, Launch("alone"))
     network = network.to(theta.dtype, device)
     evaluation = Evaluation(run.problem, network, options.points, theta.dtype, device)
     print(json.dumps(evaluation.errors(theta.to(device)), indent=2))

@@ -1,4 +1,4 @@
-"""The only file that talks to torch.distributed.
+"""What the mathematics knows of other ranks; here alone tensors meet torch.distributed.
 
 `Ranks` is what the mathematics is handed: sums over ranks, gathers, and the same two with the work going on
 meanwhile. `LocalRanks` is one process alone, `TorchRanks` a process group.
@@ -27,6 +27,11 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from sngd.allocation import first_line, is_out_of_memory
+from sngd.bootstrap import meet
+from sngd.failures import RollCall
+from sngd.launcher import Launch
 
 __all__ = ["LocalRanks", "Pending", "Ranks", "TorchRanks", "Traffic", "connect"]
 
@@ -87,6 +92,7 @@ class Ranks(Protocol):
 
     rank: int
     size: int
+    origin: str  # how they were started, in one line; empty for a process alone
 
     @property
     def traffic(self) -> dict[str, Traffic]:
@@ -126,6 +132,10 @@ class Ranks(Protocol):
         """Have torch.distributed ready for a library that talks to it by itself."""
         ...
 
+    def fail(self, text: str) -> bool:
+        """Tell the others that this rank ends by an error; whether rank 0 does, too."""
+        ...
+
     def close(self) -> None:
         """Leave the group."""
         ...
@@ -138,7 +148,8 @@ class LocalRanks:
     size = 1
     bytes_moved = 0
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str = "") -> None:
+        self.origin = origin
         self._opened = False
 
     @property
@@ -175,6 +186,10 @@ class LocalRanks:
         if not dist.is_initialized():
             dist.init_process_group(_backend(device), store=dist.HashStore(), rank=0, world_size=1)
             self._opened = True
+
+    def fail(self, text: str) -> bool:
+        """This is rank 0, and nobody else has to know."""
+        return True
 
     def close(self) -> None:
         """Leave the group that was opened for a library, if any."""
@@ -231,10 +246,13 @@ class TorchRanks:
 
     Args:
         group: the group, None for the default one, which must be initialised.
+        roll: finds out who is left when a collective fails.
+        origin: how these ranks were started, in one line.
     """
 
-    def __init__(self, group: Any = None) -> None:
+    def __init__(self, group: Any = None, roll: RollCall | None = None, origin: str = "") -> None:
         self.group = group
+        self.roll, self.origin = roll, origin
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
         self._meter = _Meter()
@@ -253,8 +271,27 @@ class TorchRanks:
         if self.size > 1:
             self._meter.add(what, Traffic(1, larger.numel() * larger.element_size()))
 
-    def _waiting(self, what: str, x: Tensor) -> contextlib.AbstractContextManager[None]:
-        return self._meter.waiting(what, x.device) if self.size > 1 else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _waiting(self, what: str, x: Tensor | None = None) -> Iterator[None]:
+        """Count the time within, for a tensor; find out who is lost when the collective fails.
+
+        Raises:
+            LostRankError: it failed.
+        """
+        counted = self.size > 1 and x is not None
+        try:
+            with (
+                self._meter.waiting(what, x.device) if counted and x is not None else contextlib.nullcontext()
+            ):
+                if self.roll:
+                    self.roll.doing = f"in {what!r}"
+                yield
+        except RuntimeError as error:
+            if self.roll is None or is_out_of_memory(error):
+                raise
+            raise self.roll.lost(what, error) from error
+        if self.roll:
+            self.roll.doing = "computing"
 
     def _pending(self, work: Any, result: Tensor, operand: Tensor, what: str) -> Pending:
         def finish() -> None:
@@ -291,7 +328,9 @@ class TorchRanks:
         """
         _check_contiguous(x, what)
         self._count(what, x)
-        return self._pending(dist.all_reduce(x, group=self.group, async_op=True), x, x, what)
+        with self._waiting(what):
+            work = dist.all_reduce(x, group=self.group, async_op=True)
+        return self._pending(work, x, x, what)
 
     def start_scatter_sum(self, x: Tensor, what: str) -> Pending:
         """Begin to sum x (R·s, …) over ranks; wait() gives this rank's rows of it, (s, …).
@@ -307,10 +346,13 @@ class TorchRanks:
         self._count(what, x)
         mine = x.new_empty(len(x) // self.size, *x.shape[1:])
         if dist.get_backend(self.group) != "gloo":
-            return self._pending(_reduce_scatter(mine, x, group=self.group, async_op=True), mine, x, what)
+            with self._waiting(what):
+                work = _reduce_scatter(mine, x, group=self.group, async_op=True)
+            return self._pending(work, mine, x, what)
         # gloo's own sums all rows on every rank and drops the others': twice what has to travel
         parts = torch.empty_like(x)
-        work = dist.all_to_all_single(parts, x, group=self.group, async_op=True)
+        with self._waiting(what):
+            work = dist.all_to_all_single(parts, x, group=self.group, async_op=True)
 
         def finish() -> None:
             with self._waiting(what, x):
@@ -330,12 +372,15 @@ class TorchRanks:
             raise ValueError(f"{what}: a number without an axis cannot be joined along one")
         everyone = x.new_empty(self.size * len(x), *x.shape[1:])
         self._count(what, everyone)
-        return self._pending(_all_gather(everyone, x, group=self.group, async_op=True), everyone, x, what)
+        with self._waiting(what):
+            work = _all_gather(everyone, x, group=self.group, async_op=True)
+        return self._pending(work, everyone, x, what)
 
     def broadcast(self, x: Any) -> Any:
         """Rank 0's picklable object, on every rank."""
         box = [x]
-        dist.broadcast_object_list(box, src=0, group=self.group)
+        with self._waiting("broadcast"):
+            dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
     def open_group(self, device: torch.device) -> None:
@@ -347,8 +392,14 @@ class TorchRanks:
         if self.size != dist.get_world_size():
             raise ValueError(f"a library would use all {dist.get_world_size()} ranks, not these {self.size}")
 
+    def fail(self, text: str) -> bool:
+        """Tell the others that this rank ends by an error; whether rank 0 does, too."""
+        return self.roll.fail(text) if self.roll else True
+
     def close(self) -> None:
         """Leave the group."""
+        if self.roll:
+            self.roll.close()
         dist.destroy_process_group(self.group)
 
 
@@ -357,20 +408,38 @@ def _check_contiguous(x: Tensor, what: str) -> None:
         raise ValueError(f"{what}: a collective needs a contiguous tensor, got strides {x.stride()}")
 
 
-def connect(device: torch.device, timeout_seconds: float = 600.0) -> Ranks:
-    """The ranks that the environment describes: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
+def connect(device: torch.device, launch: Launch, timeout_seconds: float = 600.0) -> Ranks:
+    """The ranks of a launch.
 
     Args:
         device: decides the backend, nccl for cuda and gloo for cpu.
-        timeout_seconds: after which a collective that a rank does not join fails.
+        launch: what `launcher.detect` has found.
+        timeout_seconds: after which a collective that a rank does not join fails, and how long the last rank
+            may take to arrive.
 
     Returns:
-        `LocalRanks` when WORLD_SIZE is absent or one and no rendezvous is set up.
+        `LocalRanks` for a process alone, and for one rank of a launcher that names no rendezvous.
+
+    Raises:
+        ValueError: the ranks do not find each other.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return LocalRanks()
-    dist.init_process_group(_backend(device), timeout=timedelta(seconds=timeout_seconds))
-    return TorchRanks()
+    if launch.size == 1 and not launch.rendezvous_given:
+        return LocalRanks(launch.describe(device.type, "", timeout_seconds, ""))
+    # as torchrun sets it: a collective that times out ends the process
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    met, backend = meet(launch, timeout_seconds), _backend(device)
+    timeout = timedelta(seconds=timeout_seconds)
+    try:
+        dist.init_process_group(
+            backend, store=met.store, rank=launch.rank, world_size=launch.size, timeout=timeout
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"rank {launch.rank} has met the others at {met}, but {backend} cannot connect to them: "
+            f"{first_line(error)}; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network to use"
+        ) from error
+    origin = launch.describe(device.type, backend, timeout_seconds, str(met))
+    return TorchRanks(None, RollCall(launch, met) if launch.size > 1 else None, origin)
 
 
 def _backend(device: torch.device) -> str:

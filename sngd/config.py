@@ -18,6 +18,7 @@ from sngd.checks import positive, require, whole
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
+from sngd.tracking.config import Tracking
 
 __all__ = ["RunConfig", "describe", "load_source", "parse_overrides"]
 
@@ -47,6 +48,7 @@ class RunConfig:
             absent.
         checkpoint_seconds: time between checkpoints; one is always written at the end.
         timeout_seconds: a rank that the others have waited for so long is given up, and the run with it.
+        tracking: who is told of the run beside console and run folder, e.g. Weights & Biases.
         run_dir: folder for results, which must not exist yet unless a run goes on in it; runs/NAME-TIME when
             absent, runs/NAME-jobNUMBER in a Slurm job.
 
@@ -72,6 +74,7 @@ class RunConfig:
     memory_gb: float | None = None
     checkpoint_seconds: float = 300.0
     timeout_seconds: float = 600.0
+    tracking: Tracking = Tracking()
     run_dir: Path | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +108,7 @@ class RunConfig:
             ("memory_gb", self.memory_gb is None or positive(self.memory_gb), "> 0"),
             ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
             ("timeout_seconds", positive(self.timeout_seconds), "> 0"),
+            ("tracking", isinstance(self.tracking, Tracking), "Tracking(...)"),
             ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),
         ]
         require(self, checks)

@@ -21,10 +21,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-__all__ = ["MARK", "Launch", "detect", "job_deadline"]
+__all__ = ["MARK", "Launch", "detect", "job_deadline", "unlaunched"]
 
 # Set by `sngd --ranks` for the ranks that it starts.
 MARK = "SNGD_LOCAL_RANKS"
+_SET_BY_LAUNCHERS = frozenset(
+    "RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE LOCAL_SIZE CROSS_RANK "
+    f"CROSS_SIZE MASTER_ADDR MASTER_PORT {MARK}".split()
+)
+_PREFIXES = ("TORCHELASTIC_", "OMPI_COMM_", "PMI_", "PMIX_", "MPI_LOCAL", "SLURM_STEP_")
 _TITLES = {
     "sngd": "sngd --ranks",
     "variables": "RANK and WORLD_SIZE of the environment",
@@ -67,6 +72,11 @@ class Launch:
         """Whether the launcher names the rendezvous: MASTER_ADDR and MASTER_PORT."""
         return self.launcher in ("sngd", "torchrun", "deepspeed", "variables")
 
+    @property
+    def title(self) -> str:
+        """The launcher as users know it."""
+        return _TITLES.get(self.launcher, self.launcher)
+
     def describe(self, device: str, backend: str, timeout_seconds: float, rendezvous: str) -> str:
         """One line on what was found; empty for a process alone, of which there is nothing to say."""
         if self.launcher == "alone":
@@ -78,11 +88,20 @@ class Launch:
             found.append(f"restart {self.restart}")
         if self.job:
             found.append(f"Slurm job {self.job}")
-        return f"launched by {_TITLES.get(self.launcher, self.launcher)}: {', '.join(found)}"
+        return f"launched by {self.title}: {', '.join(found)}"
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def unlaunched(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what launchers set, for a program that is to be nobody's rank."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _SET_BY_LAUNCHERS and not name.startswith(_PREFIXES)
+    }
 
 
 def detect(environment: Mapping[str, str]) -> Launch:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,13 +20,23 @@ import torch
 from torch import Tensor
 
 from sngd import plot
-from sngd.collectives import connect, host_rendezvous
+from sngd.collectives import Ranks, connect, host_rendezvous
 from sngd.config import RunConfig
+from sngd.failures import LOST_RANK, LostRankError, RankFailedError
 from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, claim_folder, open_folder
-from sngd.launcher import Launch, detect, job_deadline
+from sngd.launcher import MARK, Launch, detect, job_deadline
 from sngd.networks import Network
 from sngd.stopping import Stopping
-from sngd.tracking import Console, HistoryFile, ResultFile, Values, Writer, read_history
+from sngd.tracking import (
+    Console,
+    HistoryFile,
+    ResultFile,
+    SystemFigures,
+    Values,
+    Writer,
+    make_hooks,
+    read_history,
+)
 from sngd.train import Trained, train
 
 __all__ = ["execute", "pick_device", "start_local_ranks"]
@@ -36,25 +47,29 @@ SPECTRA = "spectra.npz"
 # Entries of the Jacobian from which a step gains from threads. Below it they save a quarter of the time on an
 # idle machine and cost tenfold on a busy one, where they wait for each other (benchmarks/NOTES.md).
 _WORTH_THREADS = 3_000_000
+# Launchers that may show every process a GPU of its own only.
+_ONE_GPU_A_TASK = ("srun", "openmpi", "mpich")
 # Exit codes: a mistake of the user's; stopped with a checkpoint, to be started again (EX_TEMPFAIL of
 # sysexits.h); Ctrl-C, as shells have it.
 USER_ERROR, RESUME, INTERRUPTED = 2, 75, 130
 
 
-def pick_device(wanted: str) -> torch.device:
+def pick_device(wanted: str, launch: Launch) -> torch.device:
     """The device of this process: "auto" takes this local rank's GPU where there is one.
 
     Raises:
-        ValueError: CUDA is asked for and absent.
+        ValueError: CUDA is asked for and absent, or there are fewer GPUs than ranks here.
     """
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' but torch finds no CUDA device here; use --device cpu or auto")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    if local >= torch.cuda.device_count():
+    shown, local = torch.cuda.device_count(), launch.local_rank
+    if shown == 1 and "CUDA_VISIBLE_DEVICES" in os.environ and launch.launcher in _ONE_GPU_A_TASK:
+        local = 0  # its own, as srun --gpus-per-task=1 hands them out
+    if local >= shown:
         raise ValueError(
-            f"local rank {local} has no GPU of its own: this machine shows {torch.cuda.device_count()}; "
+            f"local rank {local} has no GPU of its own: this machine shows {shown}; "
             "start fewer ranks or use --device cpu"
         )
     device = torch.device("cuda", local)
@@ -86,60 +101,143 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool
         ValueError: a mistake in config, problem or environment.
     """
     launch = detect(os.environ)
-    device = pick_device(run.device)
+    device = pick_device(run.device, launch)
     _pick_threads(run, device)
-    ranks = connect(device, run.timeout_seconds)
-    hooks: list[Writer] = []
+    ranks = connect(device, launch, run.timeout_seconds)
+    audience: _Audience | None = None
     try:
         claim = claim_folder(run, ranks, launch, resume)
         if claim.finished:
             if ranks.rank == 0:
                 print(f"{claim.folder} is finished: {claim.finished}; nothing is left to do")
+            ranks.close()
             return None
         stopping = Stopping()
         if ranks.rank == 0:
-            fence = _Opening(claim, run, source, launch)
+            audience = _gather_audience(claim, run, source, launch, ranks, device, quiet)
             deadline = launch.deadline or (job_deadline(launch.job) if launch.job else None)
-            stopping = Stopping(deadline, fence.lost)
-            files = [HistoryFile(claim.folder / HISTORY), ResultFile(claim.folder / RESULT)]
-            hooks = [fence, *files, Console(quiet=quiet)]
+            stopping = Stopping(deadline, audience.lost)
+        hooks = [audience] if audience else []
         trained = train(
-            run,
-            ranks,
-            device,
-            hooks=hooks,
-            folder=claim.folder,
-            earlier=claim.earlier,
-            stopping=stopping,
-            about={"replace": claim.replace},
+            run, ranks, device, hooks=hooks, folder=claim.folder, earlier=claim.earlier, stopping=stopping
         )
-        if ranks.rank == 0:
-            _leave(run, trained, claim.folder, hooks)
-    finally:
-        for hook in hooks:
-            hook.close()
-        ranks.close()
+        if audience:
+            _leave(run, trained, claim.folder, audience)
+    except Exception as error:
+        if audience:
+            audience.close()
+        _end_by(error, ranks)
+        raise
+    except BaseException:
+        if audience:
+            audience.close()
+        raise
+    if audience:
+        audience.close()
+    ranks.close()
     return trained
 
 
-class _Opening(Writer):
-    """A hook that makes the run folder once the problem has proved sound, and knows whether it is lost."""
+def _gather_audience(
+    claim: Claim,
+    run: RunConfig,
+    source: Source,
+    launch: Launch,
+    ranks: Ranks,
+    device: torch.device,
+    quiet: bool,
+) -> _Audience:
+    folder = claim.folder
+    files = [HistoryFile(folder / HISTORY), ResultFile(folder / RESULT)]
+    trackers = make_hooks(run.tracking, folder, (lambda line: None) if quiet else print)
+    return _Audience(
+        claim,
+        lambda plan: open_folder(claim, run, source, launch, plan),
+        {"launch": ranks.origin},
+        SystemFigures(device),
+        [*files, *trackers, Console(quiet=quiet)],
+    )
 
-    def __init__(self, claim: Claim, run: RunConfig, source: Source, launch: Launch) -> None:
+
+def _end_by(error: Exception, ranks: Ranks) -> None:
+    """Tell the other ranks of an error; a mistake that all have met is told by those that catch it.
+
+    Raises:
+        RankFailedError: the error is no mistake of the user's, or this rank alone has met it.
+    """
+    if ranks.size == 1:
+        ranks.close()
+    if ranks.size == 1 or isinstance(error, LostRankError):
+        return
+    mistake = isinstance(error, ValueError)
+    text = str(error) if mistake else f"{type(error).__name__}: {error}"
+    if not ranks.fail(text) or not mistake:
+        raise RankFailedError(f"rank {ranks.rank} on {socket.gethostname()}: {text}") from error
+
+
+class _Audience(Writer):
+    """Those who follow a run: what they are told is completed here, once the run folder is made.
+
+    Args:
+        claim: the folder.
+        opening: makes it, from the lines of the plan.
+        about: told at the start beside what the loop knows.
+        figures: of the machine.
+        hooks: who is told.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        opening: Callable[[Any], Fence],
+        about: Mapping[str, Any],
+        figures: SystemFigures,
+        hooks: Sequence[Writer],
+    ) -> None:
         super().__init__()
-        self._open = lambda plan: open_folder(claim, run, source, launch, plan)
+        self.claim, self.hooks = claim, hooks
+        self._opening, self._about, self._figures = opening, about, figures
         self._fence: Fence | None = None
-
-    def start(self, info: Values) -> None:
-        """Make the folder."""
-        self._fence = self._open(info["plan"])
 
     def lost(self) -> bool:
         """Whether another start has taken the folder over."""
         return self._fence is not None and self._fence.lost()
 
+    def start(self, info: Values) -> None:
+        """Make the folder, now that the problem has proved sound."""
+        self._fence = self._opening(info["plan"])
+        told = {**info, **self._about, "replace": self.claim.replace}
+        for hook in self.hooks:
+            hook.start(told)
 
-def _leave(run: RunConfig, trained: Trained, folder: Path, hooks: Sequence[Writer]) -> None:
+    def step(self, record: Values) -> None:
+        """Add the machine's figures."""
+        told = {**record, "system": self._figures.sample()}
+        for hook in self.hooks:
+            hook.step(told)
+
+    def saved(self, path: Path, step: int) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.saved(path, step)
+
+    def end(self, result: Values) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.end(result)
+
+    def drawn(self, pictures: Sequence[Path]) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.drawn(pictures)
+
+    def close(self) -> None:
+        """Pass it on."""
+        for hook in self.hooks:
+            hook.close()
+
+
+def _leave(run: RunConfig, trained: Trained, folder: Path, audience: Writer) -> None:
     """The pictures at the end of a run; what goes wrong with them does not undo the training.
 
     A run that was told to end has no time for them, and none that has lost its folder writes there.
@@ -156,8 +254,7 @@ def _leave(run: RunConfig, trained: Trained, folder: Path, hooks: Sequence[Write
     except (OSError, ValueError) as error:
         print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
         return
-    for hook in hooks:
-        hook.drawn(pictures)
+    audience.drawn(pictures)
 
 
 def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:
@@ -227,6 +324,7 @@ def start_local_ranks(
             "WORLD_SIZE": str(count),
             "LOCAL_WORLD_SIZE": str(count),
             "OMP_NUM_THREADS": threads,
+            MARK: str(count),
             **rendezvous,
             **variables,
         }
@@ -270,7 +368,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
             return 0
         time.sleep(0.05)
     # one that knows why it ended comes before those that merely lost it
-    code = USER_ERROR if USER_ERROR in failed else failed[0]
+    code = USER_ERROR if USER_ERROR in failed else min(failed, key=lambda code: code == LOST_RANK)
     rank = codes.index(code)
     known = code in (
         USER_ERROR,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -90,7 +89,6 @@ def train(
     folder: Path | None = None,
     earlier: Checkpoint | None = None,
     stopping: Stopping | None = None,
-    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> Trained:
     """Train a network until a target or a budget is reached.
 
@@ -102,7 +100,6 @@ def train(
         folder: where checkpoints go; none are written when absent.
         earlier: go on from there, with the steps that the run would have taken if it had not stopped.
         stopping: what may ask the run to stop; signals alone when absent.
-        about: told to the hooks beside what the run itself is.
 
     Raises:
         NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
@@ -118,7 +115,7 @@ def train(
             loop = _Loop(
                 run, ranks, device, hooks if first else (), folder if first else None, stops, earlier
             )
-            loop.begin(about)
+            loop.begin()
             for number in range(loop.taken + 1, run.max_steps + 1):
                 loop.step(number)
                 if loop.reason:
@@ -185,10 +182,10 @@ class _Loop:
         self.stepper = self._start(run.warmup if self.taken <= run.warmup_steps else run.optimizer, state)
         self.stepper.load(earlier.optimizer)
 
-    def begin(self, about: Mapping[str, Any]) -> None:
+    def begin(self) -> None:
         """Tell the hooks."""
         for hook in self.hooks:
-            hook.start({**self._info(), **about})
+            hook.start(self._info())
 
     def _start(self, optimizer: Optimizer, state: State) -> Stepper:
         """An optimizer at a state."""

@@ -25,6 +25,7 @@ from sngd.bench.scaling_report import points_table, projection_table
 from sngd.bench.store import Store, record_of
 from sngd.bench.table import by_task, console_table, seconds
 from sngd.checks import within
+from sngd.launcher import Launch
 from sngd.run import INTERRUPTED, USER_ERROR, pick_device
 
 __all__ = ["bench"]
@@ -104,7 +105,7 @@ def _folder(folder: Path) -> Path:
 
 
 def _run_suite(options: argparse.Namespace, suite: Suite, console: rich.console.Console) -> int:
-    device = pick_device(options.device).type
+    device = pick_device(options.device, Launch("alone")).type
     jobs = list(
         jobs_of(
             suite,

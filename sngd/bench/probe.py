@@ -8,6 +8,7 @@ RATE is what the link carries, bytes per second.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ import torch
 
 from sngd.collectives import Ranks, connect
 from sngd.interconnect import Kind
+from sngd.launcher import detect
 
 __all__ = ["main", "sizes"]
 
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure every kind at every size."""
     rate, path = float(arguments[0]), Path(arguments[1])
     torch.set_num_threads(1)
-    ranks = connect(torch.device("cpu"))
+    ranks = connect(torch.device("cpu"), detect(os.environ))
     try:
         for size in sizes(rate):
             for kind, call in _calls(ranks, size).items():

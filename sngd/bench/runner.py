@@ -18,12 +18,12 @@ from typing import Any
 from sngd.bench.definition import LINKS, LOOPBACK, Job
 from sngd.bench.netns import Hosts
 from sngd.bench.store import Outcome
+from sngd.launcher import unlaunched
 
 __all__ = ["run_job"]
 
 _PACKAGE = Path(__file__).parents[2]
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _MESSAGE = 500  # characters of a failure that are kept
 
 
@@ -73,7 +73,7 @@ def _start_and_wait(job: Job, arguments: list[str], said: Path) -> int | None:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _LAUNCHERS}
+    environment = unlaunched(os.environ)
     environment.update(dict.fromkeys(_THREADS, str(threads)))
     paths = [str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]
     return environment | {"PYTHONPATH": os.pathsep.join(paths)}

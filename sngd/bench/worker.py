@@ -30,6 +30,7 @@ import torch
 from sngd.bench.definition import build
 from sngd.collectives import Ranks, connect
 from sngd.config import RunConfig
+from sngd.launcher import detect
 from sngd.run import pick_device, start_local_ranks
 from sngd.train import clock, train
 
@@ -117,9 +118,10 @@ def main(arguments: Sequence[str]) -> int:
         return start_local_ranks(job["ranks"], list(arguments), module="sngd.bench.worker", **where)
     lines = Lines(path)
     try:
+        launch = detect(os.environ)
         run = build(job["spec"])
-        device = pick_device(run.device)
-        ranks = connect(device)
+        device = pick_device(run.device, launch)
+        ranks = connect(device, launch)
         try:
             lines.setup = {"warmup_seconds": _warm_up(run, ranks, device)}
             train(run, ranks, device, hooks=[lines])

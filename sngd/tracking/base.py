@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Values", "Writer", "plain"]
+__all__ = ["Values", "Writer", "flat", "numbers", "plain"]
 
 Values = Mapping[str, Any]
 
@@ -67,3 +67,19 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy and torch, scalars too
         return plain(value.tolist())
     return str(value)
+
+
+def flat(values: Values, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with names like "losses/walls"; what is None or empty is left out."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}/")
+        elif value is not None:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def numbers(values: Values) -> dict[str, float]:
+    """The numbers among flat values; True and False count as 1 and 0."""
+    return {key: float(value) for key, value in flat(values).items() if isinstance(value, (bool, int, float))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,7 +25,7 @@ class HistoryFile(Writer):
 
     Raises:
         FileExistsError: by `start`; a history is never overwritten by accident or mixed with another.
-        ValueError: by `start` of a run that goes on, where the file is damaged or lacks a step of 1 … s.
+        ValueError: by `start` of a run that goes on, where the file is damaged.
         OSError: by `start`, where the file cannot be written. Later failures only warn.
     """
 
@@ -43,11 +44,11 @@ class HistoryFile(Writer):
         self._file = self.path.open("a" if resumed else "x", encoding="utf-8")
 
     def _cut_back(self, resumed: int) -> None:
-        kept = [record for record in read_history(self.path) if record.get("step", 0) <= resumed]
-        if [record.get("step") for record in kept] != list(range(1, resumed + 1)):
-            raise ValueError(
-                f"{str(self.path)!r} does not hold every step up to {resumed}, where the checkpoint is from: "
-                "the run cannot go on in its folder"
+        records = read_history(self.path) if self.path.exists() else []
+        kept = [record for record in records if record.get("step", 0) <= resumed]
+        if [record.get("step") for record in kept] != list(range(1, resumed + 1)):  # a full disk, a lost file
+            logging.getLogger(__name__).warning(
+                "history %s does not hold every step up to %d, which the run goes on from", self.path, resumed
             )
         write_whole(self.path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept))
 

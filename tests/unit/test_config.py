@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sngd import LBFGS, MLP, SIREN, SNGD, SOAP, Adam, Problem, RunConfig, SSBroyden
+from sngd import LBFGS, MLP, SIREN, SNGD, SOAP, Adam, Problem, RunConfig, SSBroyden, Tracking
 from sngd.config import describe, load_source, parse_overrides
 from sngd.problems import heat
 
@@ -27,11 +27,12 @@ BAD_RUN = [
     *[("device", value) for value in ("gpu", "", None, 0)],
     *[("precision", value) for value in ("float16", "double", None, 64)],
     *[("memory_gb", value) for value in (0, -1, float("nan"), "4")],
-    *[("timeout_seconds", value) for value in (0, -1.0, float("inf"), None)],
+    *[("timeout_seconds", value) for value in (0, -1.0, float("nan"), None)],
     *[("checkpoint_seconds", value) for value in (0, -1.0, float("nan"), None)],
     *[("problem", value) for value in (None, "heat", heat)],
     *[("network", value) for value in (None, "mlp", MLP)],
     *[("optimizer", value) for value in (None, "sgdn", SNGD)],
+    *[("tracking", value) for value in ("offline", None)],
     *[("run_dir", value) for value in ("runs/a", 3)],
 ]
 BAD_SNGD = [
@@ -58,6 +59,15 @@ BAD_RATE = [
     *[("beta1", value) for value in (1, -0.1, float("nan"), None)],
     *[("beta2", value) for value in (1, -0.1, float("nan"), None)],
 ]
+BAD_TRACKING = [
+    *[("wandb", value) for value in ("on", "shared", None, True)],
+    *[("project", value) for value in ("", " ", "a/b", "a#b", "x" * 129, 3)],
+    *[(field, value) for field in ("entity", "group", "name") for value in ("", "x" * 129, 3)],
+    *[("tags", value) for value in ("heat", ["heat"], ("",), ("x" * 65,), (None,), (3,))],
+    *[("notes", value) for value in (3, ("a",))],
+    *[(field, value) for field in ("artifacts", "tensorboard") for value in (None, 1, "yes")],
+]
+
 BAD_RIVALS = [
     *[(Adam, *bad) for bad in BAD_RATE],
     *[(SOAP, *bad) for bad in BAD_RATE],
@@ -76,6 +86,13 @@ def test_a_bad_field_of_a_run_is_named_with_its_value(field, value):
     with pytest.raises(ValueError) as caught:
         RunConfig(**{"problem": PROBLEM, field: value})
     assert str(caught.value).startswith(f"{field}={value!r} must be ")
+
+
+@pytest.mark.parametrize(("field", "value"), BAD_TRACKING)
+def test_a_bad_field_of_tracking_is_named_with_its_value(field, value):
+    with pytest.raises(ValueError) as caught:
+        Tracking(**{field: value})
+    assert str(caught.value).startswith(f"tracking.{field}={value!r} must be ")
 
 
 @pytest.mark.parametrize(("field", "value"), BAD_SNGD)
@@ -97,6 +114,7 @@ def test_every_field_has_a_bad_value_above():
         assert {f.name for f in dataclasses.fields(kind)} == {f for k, f, _ in BAD_RIVALS if k is kind}
     assert {f.name for f in dataclasses.fields(RunConfig)} == {field for field, _ in BAD_RUN}
     assert {f.name for f in dataclasses.fields(SNGD)} == {field for field, _ in BAD_SNGD}
+    assert {f.name for f in dataclasses.fields(Tracking)} == {field for field, _ in BAD_TRACKING}
 
 
 def test_a_target_needs_a_solution():
@@ -148,6 +166,11 @@ def test_without_flags_nothing_changes():
         (["--balance"], "balance", True),
         (["--precision", "float32"], "precision", "float32"),
         (["--run-dir", "a/b"], "run_dir", Path("a/b")),
+        (
+            ["--tracking.wandb", "offline", "--tracking.project=heat", "--tracking.tags", "a", "b"],
+            "tracking",
+            Tracking(wandb="offline", project="heat", tags=("a", "b")),
+        ),
         (["--resample-every=5"], "resample_every", 5),
         (["--warmup-steps", "500"], "warmup_steps", 500),
         (["--optimizer", "lbfgs"], "optimizer", LBFGS()),
@@ -299,7 +322,12 @@ def test_a_config_file_may_import_its_neighbours(tmp_path):
 
 def test_a_description_is_json_and_complete():
     run = RunConfig(
-        PROBLEM, SIREN((5, 6), omega=3.0), SNGD(max_rank=70), run_dir=Path("a/b"), target_error=1e-3
+        PROBLEM,
+        SIREN((5, 6), omega=3.0),
+        SNGD(max_rank=70),
+        run_dir=Path("a/b"),
+        target_error=1e-3,
+        tracking=Tracking(group="seeds", tags=("a", "b")),
     )
     told = json.loads(json.dumps(describe(run), allow_nan=False))
     assert told.keys() == {f.name for f in dataclasses.fields(run)}
@@ -307,6 +335,7 @@ def test_a_description_is_json_and_complete():
     assert told["optimizer"]["type"] == "SNGD"
     assert told["optimizer"]["max_rank"] == 70
     assert told["run_dir"] == "a/b"
+    assert (told["tracking"]["group"], told["tracking"]["tags"]) == ("seeds", ["a", "b"])
     assert told["problem"]["fields"] == ["u"]
     assert [c["name"] for c in told["problem"]["conditions"]] == ["equation", "initial", "walls"]
     assert [c["points"] for c in told["problem"]["conditions"]] == [10, 4, 4]

@@ -218,14 +218,18 @@ def test_cutting_back_leaves_the_old_history_if_it_fails(
 
 
 @pytest.mark.parametrize("steps", [[1, 2], [1, 3, 4], [1, 2, 2, 3, 4], []])
-def test_a_history_that_lacks_steps_of_the_checkpoint_is_no_base_to_go_on_from(
-    tmp_path: Path, steps: list[int]
+def test_a_run_goes_on_without_lost_lines_of_its_history_and_says_so(
+    tmp_path: Path, steps: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "h"
     path.write_text("".join(json.dumps({"step": step}) + "\n" for step in steps))
-    with pytest.raises(ValueError, match="does not hold every step up to 4"):
-        HistoryFile(path).start(INFO | {"resumed": 4})
-    assert path.read_text().count("step") == len(steps)
+    hook = HistoryFile(path)
+    hook.start(INFO | {"resumed": 4})
+    hook.step(record(5))
+    hook.end(RESULT)
+    assert [kept["step"] for kept in read_history(path)] == [*steps, 5]
+    (warning,) = caplog.messages
+    assert "does not hold every step up to 4" in warning
 
 
 def test_a_history_is_replaced_only_when_told_to(tmp_path: Path) -> None:
