@@ -55,7 +55,8 @@ train() {
   port=$((10000 + (SLURM_JOB_ID + 997 * starts) % 20000))
   echo "job $SLURM_JOB_ID, start $((starts + 1)): $SLURM_JOB_NUM_NODES nodes × $RANKS_PER_NODE ranks, results in $RUN_DIR"
   export PYTHON HEAD=$head PORT=$port ID=$SLURM_JOB_ID-$starts RANKS_PER_NODE RUN_DIR
-  export MAX_RESTARTS=${MAX_RESTARTS:-0} CONTAINER=${CONTAINER:-} TORCHELASTIC_SIGNALS_TO_HANDLE=SIGINT,SIGQUIT
+  export MAX_RESTARTS=${MAX_RESTARTS:-0} CONTAINER=${CONTAINER:-}
+  export PET_SIGNALS_TO_HANDLE=SIGINT,SIGQUIT PET_SHUTDOWN_TIMEOUT=5 # of torchrun where it knows these options
   # shellcheck disable=SC2016,SC2086 # the variables are those of the node; options are several words
   srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpu-bind=none \
     --kill-on-bad-exit=1 ${SRUN_OPTIONS:-} bash -c '
@@ -72,15 +73,18 @@ train_once() {
   local code=0
   train "$@" || code=$?
   standing
-  [ "$stands" != 75 ] || echo "job $SLURM_JOB_ID was stopped; --resume --run-dir $RUN_DIR goes on from its checkpoint"
-  [ "$stands" = 0 ] || exit $((code ? code : stands))
+  case $stands in
+    0) ;;
+    75) echo "job $SLURM_JOB_ID was stopped; --resume --run-dir $RUN_DIR goes on from its checkpoint" && exit 75 ;;
+    *) fail $((code ? code : stands)) ;;
+  esac
 }
 
 # train_to_the_end CONFIG [flags]: a run that is stopped with a checkpoint is put back into the queue
 train_to_the_end() {
   local code=0
   if [ "$starts" -gt "${MAX_REQUEUES:-100}" ]; then
-    echo "error: job $SLURM_JOB_ID has begun $((starts + 1)) times and stops here (MAX_REQUEUES)" >&2
+    echo "error: job $SLURM_JOB_ID has begun $((starts + 1)) times and ends here (MAX_REQUEUES)" >&2
     exit 1
   fi
   train "$@" --resume || code=$?
@@ -88,7 +92,7 @@ train_to_the_end() {
   case $stands in
     0) ;;
     75) put_back ;;
-    *) exit $((code ? code : stands)) ;;
+    *) fail $((code ? code : stands)) ;;
   esac
 }
 
@@ -99,11 +103,10 @@ standing() {
   ${CONTAINER:-} "$PYTHON" -m sngd.cli status "$RUN_DIR" || stands=$?
 }
 
-# put_back: requeue this job, unless it is being cancelled, or has not come further since it was stopped last
+# put_back: requeue this job, unless it has not come further since it was stopped last
 put_back() {
-  local step last="" state
-  state=$(scontrol show job "$SLURM_JOB_ID" --oneliner | sed 's/.* JobState=\([A-Z_]*\).*/\1/')
-  [ "$state" = RUNNING ] || { echo "job $SLURM_JOB_ID is $state and not put back"; exit 75; }
+  local step last=""
+  in_charge || { echo "job $SLURM_JOB_ID is cancelled, or has begun again elsewhere: not put back"; exit 75; }
   step=$(tail -n 1 "$RUN_DIR/history.jsonl" | sed 's/.*"step": *\([0-9]*\).*/\1/')
   [ ! -f "$RUN_DIR/stops.txt" ] || last=$(tail -n 1 "$RUN_DIR/stops.txt")
   if [ "$step" = "$last" ]; then
@@ -114,6 +117,22 @@ put_back() {
   echo "job $SLURM_JOB_ID was stopped at step $step and goes back into the queue"
   scontrol requeue "$SLURM_JOB_ID"
   sleep 60 # until Slurm ends this script
+}
+
+# in_charge: whether this job runs, in this very start. Slurm may have lost sight of this node and begun it elsewhere
+in_charge() {
+  [[ $(scontrol show job "$SLURM_JOB_ID" --oneliner) == *" JobState=RUNNING "*" Restarts=$starts "* ]]
+}
+
+# fail CODE: end with the code, unless a node is lost. Ranks notice before Slurm does, which then requeues the job
+fail() {
+  local each=(--nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES") waited=0
+  in_charge || exit "$1"
+  if ! timeout 30 srun "${each[@]}" true 2>/dev/null; then
+    echo "job $SLURM_JOB_ID has lost a node and waits for Slurm to put it back"
+    while in_charge && [ $((waited += 10)) -le 900 ]; do sleep 10; done
+  fi
+  exit "$1"
 }
 
 trap : TERM USR1 # the script outlives them, for what is to be done after srun

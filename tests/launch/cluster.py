@@ -67,6 +67,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=100000
 ReturnToService=2
 SlurmdTimeout=5
+MessageTimeout=3
 KillWait=5
 MinJobAge=3600
 PreemptType=preempt/partition_prio

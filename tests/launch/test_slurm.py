@@ -118,10 +118,10 @@ def undisturbed(slurm, config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(config, tmp_path_factory):
-    """Losses of `sngd train`."""
+    """A run of `sngd train` in this process."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     assert main(["train", str(config), "--run-dir", str(folder), "--quiet"]) == 0
-    return losses(folder)
+    return folder
 
 
 def same(folder, undisturbed):
@@ -146,7 +146,7 @@ def limited(slurm, config, tmp_path_factory):
 
 
 def test_a_batch_job_on_two_nodes_takes_the_steps_of_one_process(limited, undisturbed, alone):
-    assert losses(undisturbed) == pytest.approx(alone, rel=1e-10)
+    assert losses(undisturbed) == pytest.approx(losses(alone), rel=1e-10)
     assert json.loads((undisturbed / "result.json").read_text())["world_size"] == 2
 
 
@@ -161,22 +161,35 @@ def test_srun_without_torchrun_takes_the_steps_of_one_process(slurm, config, alo
         "--quiet",
     ]
     slurm.call("srun", "--nodes=2", "--ntasks=2", *train, cwd=ROOT, **ENVIRONMENT)
-    assert losses(folder) == pytest.approx(alone, rel=1e-10)
+    assert losses(folder) == pytest.approx(losses(alone), rel=1e-10)
     assert json.loads((folder / "result.json").read_text())["world_size"] == 2
 
 
-def test_an_array_trains_one_run_for_each_seed(slurm, config, tmp_path):
-    options = ("--array=3-4", "--nodes=1")
-    Job(slurm, "array.sbatch", config, tmp_path / "run", "--max-steps", "3", options=options).ends()
+def test_submit_hands_over_an_array_that_trains_one_run_for_each_seed(slurm, config, tmp_path):
+    job = ["submit", str(config), "--array", "3-4", "--time", "5m", "--ranks-per-node", "1"]
+    flags = ["--max-steps", "3", "--run-dir", "runs"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "sngd.cli", *job, *flags],
+        cwd=tmp_path,
+        env=slurm.environment | ENVIRONMENT | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    number = done.stdout.split()[2].rstrip(":")
+    assert done.stdout.endswith(f"output in small-{number}_TASK.out, results in runs/TASK\n")
     for seed in (3, 4):
-        result = json.loads((tmp_path / "run" / str(seed) / "result.json").read_text())
+        output = tmp_path / f"small-{number}_{seed}.out"
+        assert slurm.wait(f"{number}_{seed}")["JobState"] == "COMPLETED", output.read_text()
+        result = json.loads((tmp_path / "runs" / str(seed) / "result.json").read_text())
         assert (result["seed"], result["steps"]) == (seed, 3)
 
 
 def test_a_run_stops_ahead_of_its_time_limit_and_goes_on(limited, alone):
     limited.succeeds(restarts=1)
     assert "time_limit" in limited.said()
-    assert losses(limited.folder) == alone
+    assert losses(limited.folder) == losses(alone)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -197,7 +210,8 @@ def test_a_signal_puts_the_job_back_and_it_ends_with_the_same_parameters(
 def test_preemption_puts_the_job_back_and_it_ends_with_the_same_parameters(
     slurm, config, undisturbed, tmp_path
 ):
-    job = Job(slurm, "preempt.sbatch", config, tmp_path / "run", options=PREEMPTIBLE, PAUSE="0.05")
+    flags = ("--tracking.wandb", "offline")
+    job = Job(slurm, "preempt.sbatch", config, tmp_path / "run", *flags, options=PREEMPTIBLE, PAUSE="0.05")
     job.until_step(5)
     urgent = tmp_path / "urgent.sh"
     urgent.write_text("#!/bin/sh\ntrue\n")
@@ -206,19 +220,39 @@ def test_preemption_puts_the_job_back_and_it_ends_with_the_same_parameters(
     job.succeeds(restarts=1)
     assert slurm.show(first)["JobState"] == "COMPLETED"
     assert same(job.folder, undisturbed)
+    tracked = [path.stem.removeprefix("run-") for path in job.folder.glob("wandb/offline-run-*/*.wandb")]
+    assert len(tracked) == 2
+    assert len(set(tracked)) == 1, "both starts are one run of Weights & Biases"
 
 
-@pytest.mark.parametrize("processes", [True, False], ids=["node", "slurmd alone"])
 def test_a_lost_node_puts_the_job_back_and_it_ends_with_the_same_parameters(
-    slurm, config, undisturbed, tmp_path, processes
+    slurm, config, undisturbed, tmp_path
 ):
     job = Job(slurm, "preempt.sbatch", config, tmp_path / "run", PAUSE="0.05")
-    job.until_step(10)
-    slurm.kill_node(1, processes)
+    job.until_step(5)
+    slurm.kill_node(1)
     until(lambda: slurm.states()[1].startswith("down"), 60, "the node is seen to be down")
     slurm.start_node(1)
     job.succeeds(restarts=1)
     assert same(job.folder, undisturbed)
+
+
+def test_what_a_killed_slurmd_leaves_behind_does_not_disturb_the_job_that_goes_on(
+    slurm, config, alone, tmp_path
+):
+    job = Job(slurm, "preempt.sbatch", config, tmp_path / "run", options=("--nodes=1",), PAUSE="0.3")
+    job.until_step(3)
+    node = slurm.nodes.index(slurm.show(job.number)["NodeList"])
+    slurm.kill_node(node, processes=False)
+    until(lambda: slurm.show(job.number)["Restarts"] == "1", 60, "Slurm gives the node up for lost")
+    slurm.wait(job.number, 30, ("RUNNING",))
+    assert slurm.processes(node, "sngd.cli"), "the first start is still at work"
+    job.succeeds(restarts=1)
+    until(lambda: not slurm.processes(node, "sngd.cli"), 30, "it ends by itself")
+    assert losses(job.folder) == losses(alone)
+    assert torch.equal(Checkpoint.load(job.folder).theta, Checkpoint.load(alone).theta)
+    slurm.start_node(node)
+    until(lambda: slurm.states()[node] == "idle", 30, "the node is back")
 
 
 @pytest.mark.parametrize("script", ["train.sbatch", "srun"])
@@ -246,17 +280,4 @@ def test_two_nodes_behind_a_limited_link_take_the_steps_of_one_process(config, a
         only = {"GLOO_SOCKET_IFNAME": "eth0", "TORCH_CPP_LOG_LEVEL": "ERROR"}
         job = Job(slurm, "train.sbatch", config, tmp_path / "run", **only)
         job.succeeds(restarts=0)
-    assert losses(job.folder) == pytest.approx(alone, rel=1e-10)
-
-
-def test_submit_hands_a_job_over(slurm, config, tmp_path):
-    command = [sys.executable, "-m", "sngd.cli", "submit", str(config), "--nodes", "2", "--time", "5m"]
-    flags = ["--run-dir", str(tmp_path / "run"), "--max-steps", "3", "--ranks-per-node", "1"]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = slurm.environment | ENVIRONMENT | {"PYTHONPATH": path}
-    done = subprocess.run(
-        [*command, *flags], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    number = done.stdout.split()[2].rstrip(":")
-    assert slurm.wait(number)["JobState"] == "COMPLETED", (tmp_path / f"small-{number}.out").read_text()
-    assert len(losses(tmp_path / "run")) == 3
+    assert losses(job.folder) == pytest.approx(losses(alone), rel=1e-10)
