@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from sngd.accounts import Account, added_since, peak_bytes, total
 from sngd.allocation import naming_out_of_memory
 from sngd.assembly import build_objective, draw_points
 from sngd.checkpoint import Checkpoint
@@ -25,11 +24,9 @@ from sngd.planning import Forecast
 from sngd.stopping import Stopping
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks, Traffic
+    from sngd.collectives import Ranks
 
 __all__ = ["Hook", "Trained", "train"]
-
-Account = dict[str, dict[str, float]]  # label → calls, bytes, seconds
 
 # So many rejected steps in a row, each a thousandfold rise of the damping, and no step is left to try.
 _STALLED_AFTER = 5
@@ -225,7 +222,7 @@ class _Loop:
 
     def finish(self) -> Trained:
         """The result, after a last checkpoint; where another start has taken over, nothing is written."""
-        peak = torch.tensor(_peak_bytes(self.device), dtype=torch.int64, device=self.device)
+        peak = torch.tensor(peak_bytes(self.device), dtype=torch.int64, device=self.device)
         memory = int(self.ranks.gather(peak, "control").max())
         trained = Trained({"stop_reason": self.reason}, self.stepper.state.theta, self.network, self.spectra)
         if self.ranks.rank == 0:
@@ -278,7 +275,7 @@ class _Loop:
             "corrections": report.corrections,
             "accepted": report.accepted,
             "bytes_moved": self.ranks.bytes_moved + sum(int(t["bytes"]) for t in self.account.values()),
-            "traffic": _account(self.traffic, before),
+            "traffic": added_since(before, self.traffic),
             "evaluations": report.evaluations,
             "losses": dict(zip(names, state.losses.tolist(), strict=True)),
             "weights": dict(zip(names, weights, strict=True)),
@@ -325,7 +322,7 @@ class _Loop:
 
     def _whole_account(self) -> Account:
         """Traffic of all starts."""
-        return _added(self.account, _account(self.ranks.traffic, {}))
+        return total(self.account, added_since({}, self.ranks.traffic))
 
     def _save(self) -> None:
         self.saved = time.perf_counter()
@@ -354,35 +351,3 @@ def clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _account(traffic: dict[str, Traffic], before: dict[str, Traffic]) -> Account:
-    """What was added to an earlier account, by label: calls, bytes, seconds; as this rank saw it."""
-    added = {what: total.since(before.get(what)) for what, total in traffic.items()}
-    return {
-        what: {"calls": t.calls, "bytes": t.bytes, "seconds": round(t.seconds, 6)}
-        for what, t in added.items()
-        if t != type(t)()
-    }
-
-
-def _added(one: Account, other: Account) -> Account:
-    """The sum of two accounts."""
-    nothing = {"calls": 0, "bytes": 0, "seconds": 0.0}
-    return {
-        what: {key: one.get(what, nothing)[key] + other.get(what, nothing)[key] for key in nothing}
-        for what in {**one, **other}
-    }
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Most memory this process held: on its GPU, or resident on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage counts what the process that started this one held
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
