@@ -20,7 +20,7 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 RANKS_PER_NODE=${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-0}}
 if [ "$RANKS_PER_NODE" = 0 ] && command -v nvidia-smi >/dev/null; then
-  RANKS_PER_NODE=$(nvidia-smi --list-gpus | wc -l)
+  RANKS_PER_NODE=$(nvidia-smi --list-gpus 2>/dev/null | grep -c "^GPU" || true)
 fi
 [ "$RANKS_PER_NODE" != 0 ] || RANKS_PER_NODE=${SLURM_CPUS_ON_NODE:-1}
 threads=$((${SLURM_CPUS_ON_NODE:-1} / RANKS_PER_NODE))

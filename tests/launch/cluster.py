@@ -314,10 +314,6 @@ class Cluster:
                     found.append(pid)
         return sorted(found)
 
-    def log(self) -> str:
-        """The controller's log."""
-        return (self.folder / "slurmctld.log").read_text()
-
 
 def until(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Wait for a condition.

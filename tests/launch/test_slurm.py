@@ -186,6 +186,13 @@ def test_submit_hands_over_an_array_that_trains_one_run_for_each_seed(slurm, con
         assert (result["seed"], result["steps"]) == (seed, 3)
 
 
+def test_a_run_in_an_allocation_of_its_own(slurm, config, alone, tmp_path):
+    folder = tmp_path / "run"
+    run = [str(config), "--max-steps", "3", "--quiet", "--run-dir", str(folder)]
+    slurm.call(str(ROOT / "slurm" / "interactive.sh"), "--nodes=1", "--", *run, cwd=ROOT, **ENVIRONMENT)
+    assert losses(folder) == losses(alone)[:3]
+
+
 def test_a_run_stops_ahead_of_its_time_limit_and_goes_on(limited, alone):
     limited.succeeds(restarts=1)
     assert "time_limit" in limited.said()
@@ -270,7 +277,8 @@ def test_a_killed_rank_ends_the_job_and_is_named(slurm, config, tmp_path, script
     shown = job.ends(seconds=30)
     assert time.monotonic() - killed < 15
     assert shown["JobState"] == "FAILED"
-    assert "SIGKILL" in job.said() or "Killed" in job.said()
+    assert "error: rank 1 on" in job.said(), "by the rank that is left"
+    assert "SIGKILL" in job.said() or "task 1: Killed" in job.said(), "by the launcher"
 
 
 def test_two_nodes_behind_a_limited_link_take_the_steps_of_one_process(config, alone, tmp_path):
