@@ -116,7 +116,7 @@ put_back() {
   echo "$step" >>"$RUN_DIR/stops.txt"
   echo "job $SLURM_JOB_ID was stopped at step $step and goes back into the queue"
   scontrol requeue "$SLURM_JOB_ID"
-  sleep 60 # until Slurm ends this script
+  exit 0
 }
 
 # in_charge: whether this job runs, in this very start. Slurm may have lost sight of this node and begun it elsewhere

@@ -68,7 +68,7 @@ SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min
 ReturnToService=2
 SlurmdTimeout=5
 MessageTimeout=3
-KillWait=5
+KillWait=2
 MinJobAge=3600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -83,6 +83,8 @@ def obstacle(netns: bool = False) -> str:
         return f"{', '.join(missing)} not found: install slurmctld, slurmd, munge and slurm-client"
     if os.geteuid() != 0:
         return "the daemons of Slurm need root"
+    if not os.access(HOSTS, os.W_OK):
+        return f"{HOSTS} cannot be written to, where the nodes get their names"
     return no_namespaces() if netns else ""
 
 

@@ -235,7 +235,7 @@ def test_preemption_puts_the_job_back_and_it_ends_with_the_same_parameters(
 def test_a_lost_node_puts_the_job_back_and_it_ends_with_the_same_parameters(
     slurm, config, undisturbed, tmp_path
 ):
-    job = Job(slurm, "preempt.sbatch", config, tmp_path / "run", PAUSE="0.05")
+    job = Job(slurm, "train.sbatch", config, tmp_path / "run", PAUSE="0.05")
     job.until_step(5)
     slurm.kill_node(1)
     until(lambda: slurm.states()[1].startswith("down"), 60, "the node is seen to be down")
