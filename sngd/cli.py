@@ -1,4 +1,4 @@
-"""The command line: sngd train | resume | status | plan | eval | plot | bench."""
+"""The command line: sngd train | resume | status | plan | submit | eval | plot | bench."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from sngd.run import (
     pick_device,
     start_local_ranks,
 )
+from sngd.submit import submit
 
 __all__ = ["main"]
 
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "resume": "go on with a run that was stopped or lost",
         "status": "where a run stands; exit code 0 finished, 75 to be resumed, 1 neither",
         "plan": "what a run would hold, keep and send, without running it",
+        "submit": "hand a run to Slurm",
         "eval": "errors of a finished run against the known solution",
         "plot": "draw a finished run again",
         "bench": "run a suite of benchmarks, or write their report",
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "resume": _resume,
         "status": _status,
         "plan": _plan,
+        "submit": submit,
         "eval": _eval,
         "plot": _plot,
         "bench": bench,
