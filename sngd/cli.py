@@ -106,7 +106,8 @@ def _tell(error: Exception, launch: Launch) -> int | None:
         return USER_ERROR if isinstance(cause, ValueError) else 1
     here = f"rank {launch.rank} on {socket.gethostname()}: " if launch.size > 1 else ""
     if isinstance(error, (ResidualError, OutOfMemoryError)):  # one rank has the text
-        _complain(str(error) and f"{here}{error}")
+        named = isinstance(error, OutOfMemoryError) or not str(error)
+        _complain(str(error) if named else f"{here}{error}")
         return USER_ERROR
     if isinstance(error, ValueError):
         if launch.local_rank == 0:  # every node tells it

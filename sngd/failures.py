@@ -125,7 +125,7 @@ class RollCall:
         return LostRankError(told)
 
     def _inquire(self, store: Any, doing: str, reason: str) -> str:
-        """What has become of the others; empty if a lower rank is there to tell."""
+        """What has become of the others; empty if a lower rank tells it, or here the one that failed."""
         noticed = f"rank {self.rank} on {self.host} noticed it {doing}: {reason}"
         try:
             store.set(f"alive/{self.rank}", doing)
@@ -135,8 +135,11 @@ class RollCall:
             if any(not answer.startswith("failed") for answer in below.values()):
                 return ""
             found = below | self._answers(store, range(self.rank + 1, self.size))
-            return f"{self._verdict(store, found)}; {noticed}"
+            verdict = self._verdict(store, found)
+            return f"{verdict}; {noticed}" if verdict else ""
         except RuntimeError:
+            if f" on {self.host} failed: " in self._heard:  # and has told it here
+                return ""
             ended = f"{self._store_host}, which hosts the rendezvous, has ended"
             return f"{self._heard or ended}; {noticed}"
 
@@ -168,6 +171,8 @@ class RollCall:
         failed = [f"{named(r)} {found[r]}" for r in others if found.get(r, "").startswith("failed: ")]
         lost = [f"{named(r)} does not answer (killed, stopped or cut off)" for r in others if r not in found]
         busy = [f"{named(r)} is {found[r]}" for r in others if found.get(r) == _COMPUTING]
+        if failed and all(f" on {self.host} failed: " in text for text in failed):
+            return ""
         return "; ".join(failed or lost or ["all ranks answer, but a collective failed", *busy])
 
 

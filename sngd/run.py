@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sngd import plot
+from sngd.allocation import OutOfMemoryError
 from sngd.collectives import Ranks, connect, host_rendezvous
 from sngd.config import RunConfig
 from sngd.failures import LOST_RANK, LostRankError, RankFailedError
@@ -172,7 +173,10 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
     mistake = isinstance(error, ValueError)
     text = str(error) if mistake else f"{type(error).__name__}: {error}"
     if not ranks.fail(text, common=mistake):
-        raise RankFailedError(f"rank {ranks.rank} on {socket.gethostname()}: {text}") from error
+        where = (
+            "" if isinstance(error, OutOfMemoryError) else f"rank {ranks.rank} on {socket.gethostname()}: "
+        )
+        raise RankFailedError(f"{where}{text}") from error  # one without memory has named its rank
 
 
 class _Audience(Writer):

@@ -42,6 +42,12 @@ def take_part(met, size, present):
     return parts
 
 
+def move(met, part):
+    """Have a rank be on another machine than the rest."""
+    part.host = "there"
+    met.connection().set(f"host/{part.rank}", "there")
+
+
 def close(parts):
     for part in parts.values():
         part.close()
@@ -67,19 +73,28 @@ def test_without_rank_0_the_next_one_tells(met):
 
 def test_what_a_rank_ended_with_is_repeated(met):
     parts = take_part(met, 3, [0, 1, 2])
+    move(met, parts[1])
     assert parts[1].fail("OverflowError: too much", common=False) is False
     told = str(parts[0].lost("sketch", CLOSED))
-    assert told == f"rank 1 on here failed: OverflowError: too much; {NOTICED.format(0)}"
+    assert told == f"rank 1 on there failed: OverflowError: too much; {NOTICED.format(0)}"
+    close(parts)
+
+
+def test_what_a_rank_of_this_machine_ended_with_is_not_told_twice(met):
+    parts = take_part(met, 2, [0, 1])
+    parts[1].fail("OverflowError: too much", common=False)
+    assert str(parts[0].lost("sketch", CLOSED)) == ""
     close(parts)
 
 
 def test_what_a_rank_ended_with_is_known_without_the_store_that_it_hosted(met):
     parts = take_part(met, 2, [0, 1])
+    move(met, parts[0])
     parts[0].fail("ValueError: no", common=False)
     parts[1]._thread.join(5)
     parts[1]._store = Gone()
     assert (
-        str(parts[1].lost("sketch", CLOSED)) == f"rank 0 on here failed: ValueError: no; {NOTICED.format(1)}"
+        str(parts[1].lost("sketch", CLOSED)) == f"rank 0 on there failed: ValueError: no; {NOTICED.format(1)}"
     )
     close(parts)
 
@@ -124,9 +139,10 @@ def test_a_rank_that_waits_for_ever_is_ended_when_the_roll_is_called(met, monkey
     monkeypatch.setattr(failures, "leave", ended.append)
     parts = take_part(met, 2, [0, 1])
     parts[0].doing = "in 'losses'"
+    move(met, parts[1])
     parts[1].fail("ValueError: no", common=False)
     parts[0]._thread.join(5)
     assert ended == [failures.LOST_RANK]
     noticed = "rank 0 on here noticed it in 'losses': it was asked to end"
-    assert capfd.readouterr().err.strip() == f"error: rank 1 on here failed: ValueError: no; {noticed}"
+    assert capfd.readouterr().err.strip() == f"error: rank 1 on there failed: ValueError: no; {noticed}"
     close(parts)
