@@ -18,13 +18,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -e '.[test,dev,wandb,tensorboard,mpi,deepspeed,soap]' -c constraints.txt
 	@touch $@
 
+# A second MPI for the tests, where it is not in the way of the first.
+.venv/mpich/bin/mpirun: constraints.txt | $(INSTALLED)
+	$(BIN)/python -m pip install --prefix .venv/mpich --no-deps mpich -c constraints.txt
+	@touch $@
+
 train: install ## train the heat equation on all GPUs, or else on all CPU cores
 	$(BIN)/sngd train configs/heat.py --ranks auto $(ARGS)
 
 test: install ## run all tests but those that start launchers
 	$(BIN)/python -m pytest tests -m "not launch" $(ARGS)
 
-test-launch: install ## run the tests that start torchrun, MPI, DeepSpeed and Slurm
+test-launch: install .venv/mpich/bin/mpirun ## run the tests that start torchrun, MPI, DeepSpeed and Slurm
 	@if ls tests/launch/test_*.py >/dev/null 2>&1; then set -x; \
 	  $(BIN)/python -m pytest tests/launch -m launch $(ARGS); \
 	else echo "tests/launch holds no tests yet"; fi

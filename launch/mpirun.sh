@@ -14,11 +14,14 @@ export TORCH_CPP_LOG_LEVEL=${TORCH_CPP_LOG_LEVEL:-ERROR} # the store's stack tra
 lib=$(dirname "$(dirname "$(command -v "$MPIRUN")")")/lib
 if compgen -G "$lib/libmpi.so*" >/dev/null; then export LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; fi
 options=(-n "$RANKS")
+run=(python "$here/train.py")
 if "$MPIRUN" --version 2>&1 | grep -q "Open MPI\|OpenRTE\|prterun"; then
   options+=(--bind-to none -x OMP_NUM_THREADS -x TORCH_CPP_LOG_LEVEL -x LD_LIBRARY_PATH) # torch places its threads by itself
   if [ -n "${HOSTFILE:-}" ]; then options+=(--hostfile "$HOSTFILE"); else options+=(--oversubscribe); fi
   if [ "$(id -u)" = 0 ]; then options+=(--allow-run-as-root); fi
-elif [ -n "${HOSTFILE:-}" ]; then
-  options+=(-f "$HOSTFILE")
+else # MPICH kills all ranks when one is killed and does not say which: its shell does. It leaves signals to the rank
+  if [ -n "${HOSTFILE:-}" ]; then options+=(-f "$HOSTFILE"); fi
+  told="echo \"error: rank \$PMI_RANK on \$(hostname) ended with signal \$((code - 128))\" >&2"
+  run=(bash -c "trap : TERM USR1; ${run[*]@Q} \"\$@\" || { code=\$?; [ \$code -le 128 ] || $told; exit \$code; }" rank)
 fi
-exec "$MPIRUN" "${options[@]}" python "$here/train.py" "$@"
+exec "$MPIRUN" "${options[@]}" "${run[@]}" "$@"

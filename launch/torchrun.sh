@@ -13,7 +13,13 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((per_rank > 0 ? per_rank : 1))}
 export TORCH_CPP_LOG_LEVEL=${TORCH_CPP_LOG_LEVEL:-ERROR} # the store's stack traces when a rank is lost
 options=(--nproc-per-node "$RANKS" --max-restarts "${MAX_RESTARTS:-0}")
 if [ -n "${HEAD:-}" ]; then
+  # this node's address towards the first one, which is that one if both are the same
+  towards='import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.connect((sys.argv[1], 9))
+print(s.getsockname()[0], s.getpeername()[0])'
+  read -r mine head <<<"$(python -c "$towards" "${HEAD%:*}")"
+  case $head in "$mine" | 127.*) hosts=true ;; *) hosts=false ;; esac
   options+=(--nnodes "${NODES:-1}" --rdzv-backend c10d --rdzv-endpoint "$HEAD" --rdzv-id "${RUN_ID:-sngd}")
+  options+=(--rdzv-conf "is_host=$hosts" --local-addr "$mine")
 fi
 if [ "${MAX_RESTARTS:-0}" != 0 ]; then
   case " $* " in *" --run-dir"*) ;; *) echo "error: MAX_RESTARTS needs --run-dir DIR" >&2; exit 2 ;; esac

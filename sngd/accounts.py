@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from sngd.collectives import Traffic
+    from sngd.traffic import Traffic
 
 __all__ = ["Account", "added_since", "peak_bytes", "total"]
 

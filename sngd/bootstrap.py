@@ -16,6 +16,8 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -28,6 +30,7 @@ __all__ = ["Rendezvous", "meet"]
 
 # Ports for srun: below those that the kernel hands out by itself (ip_local_port_range begins at 32768).
 _FIRST_PORT, _PORTS = 20_000, 12_000
+_PATIENCE_SECONDS = 20.0
 _SIOCGIFADDR = 0x8915  # Linux: address of an interface
 
 
@@ -73,8 +76,8 @@ def meet(launch: Launch, timeout_seconds: float) -> Rendezvous:
     else:
         address, port = _given_rendezvous() or _slurm_rendezvous(launch)
         agent = launch.rendezvous_given and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        _warn_of_loopback(launch, address)
-        store = _open(address, port, launch, timeout, hosting=launch.rank == 0 and not agent)
+        with _warning_of_loopback(launch, address):
+            store = _open(address, port, launch, timeout, hosting=launch.rank == 0 and not agent)
         found = Rendezvous(address, port, _prefixed(store), "the launcher" if agent else "rank 0", timeout)
     os.environ.update(
         RANK=str(launch.rank),
@@ -214,17 +217,23 @@ def _source_towards(host: str) -> str | None:
     return None
 
 
-def _warn_of_loopback(launch: Launch, address: str) -> None:
-    """Ranks of another machine would look for the rendezvous on their own, until the time-out."""
-    if launch.nodes > 1 and launch.rank > 0 and launch.local_rank == 0:
-        resolved = _resolved(address)
-        if resolved and resolved.startswith("127."):
-            print(
-                f"warning: rank {launch.rank} on {socket.gethostname()} looks for rank 0 at {address} = "
-                f"{resolved}, which is this machine itself, though there are {launch.nodes} nodes: "
-                "MASTER_ADDR must be an address of the first one",
-                file=sys.stderr,
-            )
+@contextlib.contextmanager
+def _warning_of_loopback(launch: Launch, address: str) -> Iterator[None]:
+    """Say so when a node waits long for a rendezvous that it looks for on itself; the time-out is far off."""
+    resolved = _resolved(address) or ""
+    told = (
+        f"warning: rank {launch.rank} on {socket.gethostname()} still looks for rank 0 at {address} = "
+        f"{resolved}, which is this machine itself, though there are {launch.nodes} nodes: "
+        "MASTER_ADDR must be an address of the first one that the others can reach"
+    )
+    later = threading.Timer(_PATIENCE_SECONDS, lambda: print(told, file=sys.stderr))
+    later.daemon = True
+    if launch.nodes > 1 and launch.rank > 0 and launch.local_rank == 0 and resolved.startswith("127."):
+        later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
 
 
 def _pick_interface(address: str) -> None:

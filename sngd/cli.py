@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,10 @@ from sngd.run import (
 from sngd.submit import submit
 
 __all__ = ["main"]
+
+
+# How long a rank stays that leaves the telling of a mistake to another one.
+_SILENT_SECONDS = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,6 +111,8 @@ def _tell(error: Exception, launch: Launch) -> int | None:
     if isinstance(error, ValueError):
         if launch.local_rank == 0:  # every node tells it
             _complain(f"{here if launch.rank else ''}{error}")
+        else:  # the first rank to end makes launchers end the others: not before they have told it
+            time.sleep(_SILENT_SECONDS)
         return USER_ERROR
     if launch.size == 1:
         return None

@@ -3,11 +3,7 @@
 `Ranks` is what the mathematics is handed: sums over ranks, gathers, and the same two with the work going on
 meanwhile. `LocalRanks` is one process alone, `TorchRanks` a process group.
 
-Every collective names what it moves, and is accounted for under that label:
-
-    bytes    size of the larger of its two buffers: of x for a sum, of x (R·s, k) for a reduce-scatter, of the
-             result for a gather. What is asked for, not what an algorithm moves. (As NCCL's tests count.)
-    seconds  how long this rank waited for it: what lies between start and wait() is not counted
+Every collective names what it moves, and is accounted for under that label (sngd/traffic.py).
 
 Letters
     R        ranks; s rows of one rank's share; k columns
@@ -17,10 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -32,36 +25,13 @@ from sngd.allocation import first_line, is_out_of_memory
 from sngd.bootstrap import meet
 from sngd.failures import RollCall
 from sngd.launcher import Launch
+from sngd.traffic import Meter, Traffic
 
 __all__ = ["LocalRanks", "Pending", "Ranks", "TorchRanks", "Traffic", "connect"]
 
 # torch 2.13 renamed them and warns of the old names.
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What collectives of one label have cost a rank.
-
-    Args:
-        calls: how many.
-        bytes: size of their larger buffers.
-        seconds: that this rank waited for them.
-    """
-
-    calls: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.calls + other.calls, self.bytes + other.bytes, self.seconds + other.seconds)
-
-    def since(self, before: Traffic | None) -> Traffic:
-        """What was added to an earlier account, None for an empty one."""
-        if before is None:
-            return self
-        return Traffic(self.calls - before.calls, self.bytes - before.bytes, self.seconds - before.seconds)
 
 
 class Pending:
@@ -132,8 +102,8 @@ class Ranks(Protocol):
         """Have torch.distributed ready for a library that talks to it by itself."""
         ...
 
-    def fail(self, text: str) -> bool:
-        """Tell the others that this rank ends by an error; whether rank 0 does, too."""
+    def fail(self, text: str, common: bool) -> bool:
+        """Tell the others that this rank ends by an error; whether rank 0 ends by a common one, too."""
         ...
 
     def close(self) -> None:
@@ -187,7 +157,7 @@ class LocalRanks:
             dist.init_process_group(_backend(device), store=dist.HashStore(), rank=0, world_size=1)
             self._opened = True
 
-    def fail(self, text: str) -> bool:
+    def fail(self, text: str, common: bool) -> bool:
         """This is rank 0, and nobody else has to know."""
         return True
 
@@ -196,49 +166,6 @@ class LocalRanks:
         if self._opened and dist.is_initialized():
             dist.destroy_process_group()
         self._opened = False
-
-
-class _Meter:
-    """Traffic by label.
-
-    On a GPU a wait is an interval of the device's stream: two events mark it, and nobody waits for them
-    until the account is read.
-    """
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Traffic] = {}  # without the seconds of marks that are still to be read
-        self._marks: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
-
-    def add(self, what: str, traffic: Traffic) -> None:
-        self.totals[what] = self.totals.get(what, Traffic()) + traffic
-
-    @contextlib.contextmanager
-    def waiting(self, what: str, device: torch.device) -> Iterator[None]:
-        """Count the time within."""
-        if device.type != "cuda":
-            began = time.perf_counter()
-            yield
-            self.add(what, Traffic(seconds=time.perf_counter() - began))
-            return
-        stream = torch.cuda.current_stream(device)
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record(stream)
-        yield
-        end.record(stream)
-        self._marks.append((what, begin, end))
-        while self._marks and self._marks[0][2].query():  # so that they do not pile up where nobody reads
-            self._settle()
-
-    def _settle(self) -> None:
-        what, begin, end = self._marks.popleft()
-        end.synchronize()
-        self.add(what, Traffic(seconds=begin.elapsed_time(end) / 1e3))
-
-    def read(self) -> dict[str, Traffic]:
-        """Totals so far; waits for a GPU to reach the last mark."""
-        while self._marks:
-            self._settle()
-        return dict(self.totals)
 
 
 class TorchRanks:
@@ -255,7 +182,7 @@ class TorchRanks:
         self.roll, self.origin = roll, origin
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
-        self._meter = _Meter()
+        self._meter = Meter()
 
     @property
     def traffic(self) -> dict[str, Traffic]:
@@ -392,9 +319,9 @@ class TorchRanks:
         if self.size != dist.get_world_size():
             raise ValueError(f"a library would use all {dist.get_world_size()} ranks, not these {self.size}")
 
-    def fail(self, text: str) -> bool:
-        """Tell the others that this rank ends by an error; whether rank 0 does, too."""
-        return self.roll.fail(text) if self.roll else True
+    def fail(self, text: str, common: bool) -> bool:
+        """Tell the others that this rank ends by an error; whether rank 0 ends by a common one, too."""
+        return self.roll.fail(text, common) if self.roll else True
 
     def close(self) -> None:
         """Leave the group."""

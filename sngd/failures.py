@@ -5,7 +5,7 @@ another one in a collective, calls the roll; the threads answer at once, whateve
 does not answer is lost: killed, stopped or cut off. The lowest rank that is left tells it.
 
     host/r    r's machine, set when it joins
-    roll      set to call the roll
+    roll      set to call the roll: why, if the caller has failed
     alive/r   r's answer: what it does
     failed/r  what r ended with
 """
@@ -19,10 +19,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from sngd.allocation import first_line
 from sngd.bootstrap import Rendezvous
 from sngd.launcher import Launch
 
@@ -32,6 +32,8 @@ __all__ = ["LOST_RANK", "LostRankError", "RankFailedError", "RollCall", "leave",
 LOST_RANK = 69
 # For the others to answer; for a rank to end by itself once the roll is called.
 _ANSWER_SECONDS, _END_SECONDS = 2.0, 6.0
+# How long a rank that lost another one stays at least: longer than it takes the telling one to tell.
+_LAST_SECONDS = 2.5
 # Between looks at the store; longer on more than 64 ranks, so that it is not asked more often.
 _POLL_SECONDS = 0.2
 _COMPUTING = "computing"
@@ -56,7 +58,7 @@ class RollCall:
     def __init__(self, launch: Launch, met: Rendezvous) -> None:
         self.rank, self.size, self.host = launch.rank, launch.size, socket.gethostname()
         self.doing = _COMPUTING
-        self._store_host = met.host
+        self._store_host, self._heard = met.host, ""
         self._store, self._listener = met.connection(), met.connection()
         self._closed, self._ending = threading.Event(), threading.Event()
         self._store.set(f"host/{self.rank}", self.host)
@@ -69,6 +71,7 @@ class RollCall:
             while not self._listener.check(["roll"]):
                 if self._closed.wait(_POLL_SECONDS * max(1.0, self.size / 64)):
                     return
+            self._heard = self._listener.get("roll").decode()
             self._listener.set(f"alive/{self.rank}", self.doing)
         except RuntimeError:  # whoever hosted the store is gone; this rank's next collective will tell
             return
@@ -84,24 +87,24 @@ class RollCall:
         self._closed.set()
         self._thread.join()
 
-    def fail(self, text: str) -> bool:
+    def fail(self, text: str, common: bool) -> bool:
         """Tell the others that this rank ends, and with what.
 
         Args:
             text: its error, empty if another rank has the text.
+            common: it may be that all ranks meet this error.
 
         Returns:
-            Whether rank 0 fails, too: then all ranks have met the same, and one of them tells it.
+            Whether rank 0 fails, too, if that may be: then one of the ranks tells it for all.
         """
         self._ending.set()
         try:
             self._store.set(f"failed/{self.rank}", text)
-            self._store.set("roll", "")
+            self._store.set("roll", f"rank {self.rank} on {self.host} failed: {text}")
             self._answers(self._store, [rank for rank in range(self.size) if rank != self.rank])
-            self._store.wait(["failed/0"], timedelta(seconds=_ANSWER_SECONDS / 2))
+            return common and 0 in self._answers(self._store, [0], ("failed",))
         except RuntimeError:
             return False
-        return True
 
     def lost(self, what: str, error: Exception) -> LostRankError:
         """The error of a rank whose collective has failed, after a roll call.
@@ -115,34 +118,37 @@ class RollCall:
             ValueError
         ):  # another thread may not; launchers ask the rest to end meanwhile
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        reason = str(error).strip().partition("\n")[0]
-        return LostRankError(
-            self._inquire(self._store, f"in {what!r}", reason[reason.find("] ") + 1 :].strip())
-        )
+        began = time.monotonic()
+        told = self._inquire(self._store, f"in {what!r}", _reason(error))
+        # after the rank that is to blame, so that launchers, which report the first one, report that
+        time.sleep(max(0.0, began + _LAST_SECONDS - time.monotonic()))
+        return LostRankError(told)
 
     def _inquire(self, store: Any, doing: str, reason: str) -> str:
         """What has become of the others; empty if a lower rank is there to tell."""
         noticed = f"rank {self.rank} on {self.host} noticed it {doing}: {reason}"
-        began = time.monotonic()
         try:
             store.set(f"alive/{self.rank}", doing)
-            store.set("roll", "")
+            if not store.check(["roll"]):
+                store.set("roll", "")
             below = self._answers(store, range(self.rank))
             if any(not answer.startswith("failed") for answer in below.values()):
-                time.sleep(max(0.0, began + 1.25 * _ANSWER_SECONDS - time.monotonic()))
                 return ""
             found = below | self._answers(store, range(self.rank + 1, self.size))
             return f"{self._verdict(store, found)}; {noticed}"
         except RuntimeError:
-            return f"{self._store_host}, which hosts the rendezvous, has ended; {noticed}"
+            ended = f"{self._store_host}, which hosts the rendezvous, has ended"
+            return f"{self._heard or ended}; {noticed}"
 
-    def _answers(self, store: Any, ranks: Iterable[int]) -> dict[int, str]:
-        """Of those who answer in time: "failed …", or what they do."""
+    def _answers(
+        self, store: Any, ranks: Iterable[int], kinds: Sequence[str] = ("failed", "alive")
+    ) -> dict[int, str]:
+        """Of those who answer in time: "failed: …", or what they do."""
         waiting, found = list(ranks), {}
         deadline = time.monotonic() + _ANSWER_SECONDS
         while waiting:
             for rank in list(waiting):
-                for kind in ("failed", "alive"):
+                for kind in kinds:
                     if store.check([f"{kind}/{rank}"]):
                         text = store.get(f"{kind}/{rank}").decode()
                         found[rank] = f"failed: {text}" if kind == "failed" else text
@@ -163,6 +169,12 @@ class RollCall:
         lost = [f"{named(r)} does not answer (killed, stopped or cut off)" for r in others if r not in found]
         busy = [f"{named(r)} is {found[r]}" for r in others if found.get(r) == _COMPUTING]
         return "; ".join(failed or lost or ["all ranks answer, but a collective failed", *busy])
+
+
+def _reason(error: Exception) -> str:
+    """What gloo says, less the line of its source and the advice."""
+    said = first_line(error)
+    return said[said.find("] ") + 1 :].strip().partition(". This is typically")[0]
 
 
 def record_failure(error: BaseException) -> None:

@@ -171,7 +171,7 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
         return
     mistake = isinstance(error, ValueError)
     text = str(error) if mistake else f"{type(error).__name__}: {error}"
-    if not ranks.fail(text) or not mistake:
+    if not ranks.fail(text, common=mistake):
         raise RankFailedError(f"rank {ranks.rank} on {socket.gethostname()}: {text}") from error
 
 

@@ -13,7 +13,7 @@ from sngd.tracking.base import Writer
 __all__ = ["Background", "BackgroundWriter"]
 
 _MOST_WAITING = 100_000  # calls; a record takes about 2 kB, so a tracker that hangs takes 200 MB at most
-_TOGETHER = 0.5  # seconds; calls wait so long for company: the fewer wake-ups, the less a step is disturbed
+_TOGETHER = 1.0  # seconds; calls wait so long for company: the fewer wake-ups, the less a step is disturbed
 
 
 class Background:
@@ -22,11 +22,14 @@ class Background:
     Args:
         name: of the thread.
         together: seconds that a call may wait for others before the thread wakes up.
+        flush: called after calls that were carried out together; must not raise.
     """
 
-    def __init__(self, name: str, together: float = _TOGETHER) -> None:
+    def __init__(
+        self, name: str, together: float = _TOGETHER, flush: Callable[[], None] = lambda: None
+    ) -> None:
         self._calls: deque[Callable[[], None]] = deque()
-        self._together, self._closing = together, threading.Event()
+        self._together, self._flush, self._closing = together, flush, threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def put(self, call: Callable[[], None]) -> None:
@@ -58,6 +61,7 @@ class Background:
             closing = self._closing.is_set()  # read before the calls: none is put after it
             while call := self._next():
                 call()
+            self._flush()
             if closing:
                 return
             self._closing.wait(self._together)
@@ -80,7 +84,7 @@ class BackgroundWriter(Writer):
     def __init__(self, what: str, patience: float = 30.0) -> None:
         super().__init__()
         self._what, self._patience = what, patience
-        self._background = Background(what)
+        self._background = Background(what, flush=lambda: self._try(self._flush))
         self._closed = False
 
     def _later(self, call: Callable[[], None]) -> None:
@@ -91,7 +95,7 @@ class BackgroundWriter(Writer):
             self._background.put(lambda: self._try(call))
         except RuntimeError as error:
             self._background.drop()
-            self._attempt(_raising(error), self._what)
+            self._give_up(error)
 
     def _try(self, call: Callable[[], None]) -> None:
         if not self._failed:
@@ -99,6 +103,9 @@ class BackgroundWriter(Writer):
             if self._failed:
                 with contextlib.suppress(Exception):
                     self._release()
+
+    def _flush(self) -> None:
+        """After calls that were carried out together."""
 
     def _finish(self) -> None:
         """The last call of all."""
@@ -115,12 +122,12 @@ class BackgroundWriter(Writer):
         began = time.monotonic()
         if not self._background.close(self._patience):
             waited = time.monotonic() - began
-            error = TimeoutError(f"not done after {waited:.0f} s, what is left may be lost")
-            self._attempt(_raising(error), self._what)
+            self._give_up(TimeoutError(f"not done after {waited:.0f} s, what is left may be lost"))
 
+    def _give_up(self, error: Exception) -> None:
+        """Warn of an error, unless there was one."""
 
-def _raising(error: Exception) -> Callable[[], None]:
-    def call() -> None:
-        raise error
+        def fail() -> None:
+            raise error
 
-    return call
+        self._attempt(fail, self._what)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sngd.tracking.wandb_worker import flat
 
 __all__ = ["Values", "Writer", "flat", "numbers", "plain"]
 
@@ -20,7 +23,7 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._failed = False
+        self._failed, self._lock = False, threading.Lock()
 
     def start(self, info: Values) -> None:
         """Before the first step; info describes the run."""
@@ -46,7 +49,10 @@ class Writer:
         try:
             write()
         except Exception as error:  # whatever breaks here is worth less than the run
-            self._failed = True
+            with self._lock:  # some hooks work in several threads
+                known, self._failed = self._failed, True
+            if known:
+                return
             logging.getLogger(__name__).warning("%s: %r; the run goes on without", what, error)
             self._abandon(error)
 
@@ -67,17 +73,6 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy and torch, scalars too
         return plain(value.tolist())
     return str(value)
-
-
-def flat(values: Values, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with names like "losses/walls"; what is None or empty is left out."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}/")
-        elif value is not None:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def numbers(values: Values) -> dict[str, float]:

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,8 @@ from sngd.bench.definition import LINKS, Entry, Suite, Task, jobs_of
 from sngd.bench.links import probe_links
 from sngd.bench.netns import INTERFACE, Hosts, obstacle
 from sngd.bench.runner import run_job
+from sngd.interconnect import Link, Ring, payload_seconds, ring_bytes, sketched_payloads
+from sngd.launcher import unlaunched
 from sngd.networks import MLP
 from sngd.run import start_local_ranks
 
@@ -75,4 +80,79 @@ def test_the_link_is_measured():
     lines = probe_links([job("100mbit", 2)])
     assert {line["kind"] for line in lines} == {"all-reduce", "reduce-scatter", "all-gather"}
     assert {(line["link"], line["ranks"]) for line in lines} == {("100mbit", 2)}
+    assert namespaces() == []
+
+
+# ---------------------------------------------------------------------------------------------
+# Two nodes that torchrun joins
+# ---------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+BITS_PER_SECOND = 1e8
+WIDE = """
+from sngd import MLP, SNGD, RunConfig
+from sngd.problems import heat
+
+run = RunConfig(heat(60, 10, 20), MLP((100, 100)), SNGD(rank=64), max_steps=5, device="cpu")
+"""
+
+
+def start(prefix, config, folder):
+    """One node's part, with nothing said of interfaces: the host's own name means loopback here."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = unlaunched(os.environ) | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    given = [str(config), "--quiet", "--run-dir", str(folder)]
+    return subprocess.Popen(
+        [*prefix, str(ROOT / "launch" / "torchrun.sh"), *given],
+        env=environment | {"RANKS": "1", **({"NODES": "2", "HEAD": "10.214.0.1:29400"} if prefix else {})},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def followed(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def payloads_of(record, parameters):
+    """What the model says that a step has sent, for the trials that it made."""
+    calls = {what: account["calls"] for what, account in record["traffic"].items()}
+    known = 0 if record["step"] == 1 else 1  # columns of the basis: the last displacement
+    rank, trials = record["rank"], record["evaluations"]
+    return sketched_payloads(
+        parameters, rank, 2, 3, evaluations=trials, projections=calls["projections"], given=known
+    )
+
+
+def test_two_nodes_joined_by_torchrun_train_as_one_process_at_the_speed_of_their_link(tmp_path):
+    config = tmp_path / "wide.py"
+    config.write_text(WIDE)
+    with Hosts(2, BITS_PER_SECOND) as hosts:
+        before = sent(hosts, 0)
+        nodes = [start(hosts.command(node), config, tmp_path / "linked") for node in range(2)]
+        said = [node.communicate(timeout=120)[1] for node in nodes]
+        assert [node.returncode for node in nodes] == [0, 0], said
+        passed = sent(hosts, 0) - before
+    alone = start([], config, tmp_path / "alone")
+    assert alone.communicate(timeout=120)[1] == ""
+    records = followed(tmp_path / "linked")
+    assert [r["loss"] for r in records] == pytest.approx(
+        [r["loss"] for r in followed(tmp_path / "alone")], rel=1e-10
+    )
+
+    parameters = json.loads((tmp_path / "linked" / "result.json").read_text())["parameters"]
+    link = Ring(Link(0.0, BITS_PER_SECOND / 8), dict.fromkeys(("all-reduce", "all-gather"), 0.0), 2)
+    wire, pace = 0.0, []
+    for record in records:
+        payloads = payloads_of(record, parameters)
+        counted = {what: account["bytes"] for what, account in record["traffic"].items()}
+        forecast = {p.what: 0.0 for p in payloads}
+        for p in payloads:
+            forecast[p.what] += p.bytes * p.calls
+            wire += p.calls * ring_bytes(p.kind, p.bytes, 2)
+        assert counted == forecast
+        pace.append(record["step_seconds"] / sum(payload_seconds(payloads, link, 2).values()))
+    assert wire < passed < 1.25 * wire, "headers, acknowledgements, and what is sent before the first step"
+    assert min(pace) > 0.9, "a full bucket of tokens passes at once, a fortieth of what a step sends"
+    assert min(pace) < 2
     assert namespaces() == []

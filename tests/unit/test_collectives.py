@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sngd import collectives
+from sngd import traffic
 from sngd.collectives import LocalRanks, Pending, Traffic
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -79,8 +79,8 @@ def test_traffic_adds_and_tells_what_was_added():
 
 def test_waits_are_added_up_by_label(monkeypatch):
     now = iter([10.0, 12.0, 20.0, 21.0, 30.0, 30.5])
-    monkeypatch.setattr(collectives.time, "perf_counter", lambda: next(now))
-    meter = collectives._Meter()
+    monkeypatch.setattr(traffic.time, "perf_counter", lambda: next(now))
+    meter = traffic.Meter()
     for what in ("sketch", "losses", "sketch"):
         with meter.waiting(what, CPU):
             meter.add(what, Traffic(1, 16))
@@ -88,7 +88,7 @@ def test_waits_are_added_up_by_label(monkeypatch):
 
 
 def test_an_account_that_was_read_stays_as_it_was():
-    meter = collectives._Meter()
+    meter = traffic.Meter()
     meter.add("sketch", Traffic(1, 8))
     read = meter.read()
     meter.add("sketch", Traffic(1, 8))
@@ -138,7 +138,7 @@ def _wait_for(meter, gpu, what, milliseconds):
 
 
 def test_on_a_gpu_nobody_waits_before_the_account_is_read(monkeypatch):
-    gpu, meter = _Gpu(monkeypatch), collectives._Meter()
+    gpu, meter = _Gpu(monkeypatch), traffic.Meter()
     for what, milliseconds in (("sketch", 20.0), ("losses", 3.0), ("sketch", 5.0)):
         _wait_for(meter, gpu, what, milliseconds)
     assert gpu.waited == 0
@@ -149,7 +149,7 @@ def test_on_a_gpu_nobody_waits_before_the_account_is_read(monkeypatch):
 
 
 def test_on_a_gpu_marks_do_not_pile_up_where_nobody_reads(monkeypatch):
-    gpu, meter = _Gpu(monkeypatch), collectives._Meter()
+    gpu, meter = _Gpu(monkeypatch), traffic.Meter()
     for _ in range(50):
         _wait_for(meter, gpu, "sketch", 2.0)
         gpu.get_to(gpu.events[-1])

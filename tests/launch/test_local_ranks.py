@@ -1,4 +1,4 @@
-"""Several processes started for real: by torchrun and by --ranks; a rank that dies takes the run down."""
+"""Ranks that `sngd train --ranks` starts: one that dies takes the run down, an interrupt ends them all."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sngd.launcher import unlaunched
+
 pytestmark = pytest.mark.launch
 
 ROOT = Path(__file__).parents[2]
@@ -18,37 +20,11 @@ CONFIG = str(ROOT / "configs" / "heat.py")
 
 
 def environment() -> dict[str, str]:
-    dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    return {k: v for k, v in os.environ.items() if k not in dropped} | {"OMP_NUM_THREADS": "1"}
+    return unlaunched(os.environ) | {"OMP_NUM_THREADS": "1"}
 
 
 def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
-
-
-def run(command: list[str], folder: Path) -> list[float]:
-    subprocess.run(
-        [*command, "--max-steps", "6", "--run-dir", str(folder), *FLAGS],
-        env=environment(),
-        check=True,
-        timeout=120,
-    )
-    return losses(folder)
-
-
-def test_torchrun_and_ranks_give_the_losses_of_one_process(tmp_path):
-    bin_folder = Path(sys.executable).parent
-    sngd = [sys.executable, "-m", "sngd.cli", "train", CONFIG]
-    alone = run(sngd, tmp_path / "one")
-    assert run([*sngd, "--ranks", "2"], tmp_path / "two") == pytest.approx(alone, rel=1e-10)
-    torchrun = [
-        str(bin_folder / "torchrun"),
-        "--nproc-per-node",
-        "2",
-        str(ROOT / "launch" / "train.py"),
-        CONFIG,
-    ]
-    assert run(torchrun, tmp_path / "torchrun") == pytest.approx(alone, rel=1e-10)
 
 
 def ranks_of(parent: int) -> list[int]:
