@@ -130,7 +130,7 @@ fail() {
   in_charge || exit "$1"
   if ! timeout 30 srun "${each[@]}" true 2>/dev/null; then
     echo "job $SLURM_JOB_ID has lost a node and waits for Slurm to put it back"
-    while in_charge && [ $((waited += 10)) -le 900 ]; do sleep 10; done
+    while in_charge && [ $((waited += 5)) -le 900 ]; do sleep 5; done
   fi
   exit "$1"
 }

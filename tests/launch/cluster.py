@@ -68,7 +68,7 @@ SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min
 ReturnToService=2
 SlurmdTimeout=5
 MessageTimeout=3
-KillWait=2
+KillWait=8
 MinJobAge=3600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

@@ -167,7 +167,7 @@ def test_a_failure_is_the_job_s(job):
 def test_after_a_lost_node_slurm_is_waited_for(job):
     done, calls = job("preempt.sbatch", "heat.py", ENDS="1", STANDS="1", NODES_LOST="1")
     assert "has lost a node and waits" in done.stdout
-    assert calls.count("sleep 10\n") == 90
+    assert calls.count("sleep 5\n") == 180
     assert done.returncode == 1
 
 
