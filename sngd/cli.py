@@ -18,26 +18,22 @@ import torch
 
 from sngd.allocation import OutOfMemoryError
 from sngd.assembly import own_budget, plan_memory
+from sngd.audience import draw
 from sngd.bench.command import bench
 from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig, load_source, parse_overrides
+from sngd.devices import pick_device
 from sngd.evaluate import Evaluation
-from sngd.failures import LOST_RANK, LostRankError, RankFailedError, leave, record_failure
+from sngd.exit_codes import INTERRUPTED, LOST_RANK, RESUME, USER_ERROR
+from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.folder import CONFIG, Source, Standing, check_folder
 from sngd.launcher import Launch, detect
+from sngd.local_ranks import start_local_ranks
 from sngd.networks import Network
 from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast
 from sngd.residual import ResidualError
-from sngd.run import (
-    INTERRUPTED,
-    RESUME,
-    USER_ERROR,
-    draw,
-    execute,
-    pick_device,
-    start_local_ranks,
-)
+from sngd.run import execute
 from sngd.submit import submit
 
 __all__ = ["main"]

@@ -24,12 +24,11 @@ from typing import Any, NoReturn
 
 from sngd.allocation import first_line
 from sngd.bootstrap import Rendezvous
+from sngd.exit_codes import LOST_RANK
 from sngd.launcher import Launch
 
-__all__ = ["LOST_RANK", "LostRankError", "RankFailedError", "RollCall", "leave", "record_failure"]
+__all__ = ["LostRankError", "RankFailedError", "RollCall", "leave", "record_failure"]
 
-# Exit code of a rank that ended because it lost another one (EX_UNAVAILABLE).
-LOST_RANK = 69
 # For the others to answer; for a rank to end by itself once the roll is called.
 _ANSWER_SECONDS, _END_SECONDS = 2.0, 6.0
 # How long a rank that lost another one stays at least: longer than it takes the telling one to tell.

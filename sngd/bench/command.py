@@ -25,8 +25,9 @@ from sngd.bench.scaling_report import points_table, projection_table
 from sngd.bench.store import Store, record_of
 from sngd.bench.table import by_task, console_table, seconds
 from sngd.checks import within
+from sngd.devices import pick_device
+from sngd.exit_codes import INTERRUPTED, USER_ERROR
 from sngd.launcher import Launch
-from sngd.run import INTERRUPTED, USER_ERROR, pick_device
 
 __all__ = ["bench"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from sngd.bench.definition import LINKS, LOOPBACK, Job
 from sngd.bench.netns import Hosts, obstacle
 from sngd.interconnect import Kind, Link, Ring, ring_bytes, ring_steps
-from sngd.run import start_local_ranks
+from sngd.local_ranks import start_local_ranks
 
 __all__ = ["FIT_RANKS", "fit_rings", "possible", "probe_links"]
 

@@ -30,8 +30,9 @@ import torch
 from sngd.bench.definition import build
 from sngd.collectives import Ranks, connect
 from sngd.config import RunConfig
+from sngd.devices import pick_device
 from sngd.launcher import detect
-from sngd.run import pick_device, start_local_ranks
+from sngd.local_ranks import start_local_ranks
 from sngd.train import clock, train
 
 __all__ = ["main"]

@@ -16,8 +16,8 @@ from sngd.bench.netns import INTERFACE, Hosts, obstacle
 from sngd.bench.runner import run_job
 from sngd.interconnect import Link, Ring, payload_seconds, ring_bytes, sketched_payloads
 from sngd.launcher import unlaunched
+from sngd.local_ranks import start_local_ranks
 from sngd.networks import MLP
-from sngd.run import start_local_ranks
 
 pytestmark = pytest.mark.launch
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from sngd import MLP, RunConfig
 from sngd.cli import _rank_count
+from sngd.devices import pick_device, pick_threads
 from sngd.launcher import Launch
-from sngd.run import pick_device
+from sngd.problems import burgers, heat
 
 ALONE = Launch("alone")
 
@@ -62,3 +64,21 @@ def test_ranks_are_started_by_one_of_both(gpus):
         _rank_count("2", "auto", Launch("openmpi", 1, 2, 1, 2))
     told = "--ranks=2, but mpirun (Open MPI) has already started 2 ranks: leave --ranks out"
     assert str(refused.value) == told
+
+
+@pytest.mark.parametrize(
+    ("problem", "set_by_user", "threads"),
+    [(heat(60, 10, 20), None, 1), (burgers(), None, 2), (heat(60, 10, 20), "2", 2)],
+    ids=["small", "large", "chosen by the user"],
+)
+def test_small_problems_take_one_thread_unless_told_otherwise(monkeypatch, problem, set_by_user, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if set_by_user:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        pick_threads(RunConfig(problem, MLP(hidden=(20, 20, 20, 20))), torch.device("cpu"))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,14 @@
+"""Exit codes of `sngd train` beside 0, for a run that came to its end, and 1, for what nobody foresaw."""
+
+from __future__ import annotations
+
+__all__ = ["INTERRUPTED", "LOST_RANK", "RESUME", "USER_ERROR"]
+
+# A mistake of the user's, which is told in one line.
+USER_ERROR = 2
+# Another rank was lost (EX_UNAVAILABLE of sysexits.h).
+LOST_RANK = 69
+# Stopped with a checkpoint, to be started again (EX_TEMPFAIL).
+RESUME = 75
+# Ctrl-C, as shells have it.
+INTERRUPTED = 130
