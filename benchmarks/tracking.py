@@ -33,10 +33,11 @@ import numpy as np
 import torch
 
 from benchmarks.results import write
+from sngd.assembly import build_objective
 from sngd.collectives import LocalRanks
 from sngd.config import RunConfig, describe, load_source
 from sngd.tracking import Console, HistoryFile, SystemFigures, TensorBoard, Tracking, WeightsAndBiases, Writer
-from sngd.train import build_objective, train
+from sngd.train import train
 
 CONFIGS = ("heat", "nonlinear")  # the README's; the one with the shortest step
 WARM_STEPS = 20
