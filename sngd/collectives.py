@@ -205,11 +205,12 @@ class TorchRanks:
         Raises:
             LostRankError: it failed.
         """
-        counted = self.size > 1 and x is not None
+        if x is None or self.size == 1:
+            counter: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        else:
+            counter = self._meter.waiting(what, x.device)
         try:
-            with (
-                self._meter.waiting(what, x.device) if counted and x is not None else contextlib.nullcontext()
-            ):
+            with counter:
                 if self.roll:
                     self.roll.doing = f"in {what!r}"
                 yield
