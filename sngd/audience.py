@@ -17,6 +17,7 @@ from sngd.config import RunConfig
 from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, open_folder
 from sngd.launcher import Launch
 from sngd.networks import Network
+from sngd.stopping import TOLD_TO_END
 from sngd.tracking import (
     Console,
     HistoryFile,
@@ -116,7 +117,7 @@ class Audience(Writer):
         try:
             spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
             np.savez(folder / SPECTRA, **spectra)
-            if reason in ("terminated", "time_limit"):
+            if reason in TOLD_TO_END:
                 return
             pictures = draw(self.run, trained.network, trained.theta, folder)
         except (OSError, ValueError) as error:

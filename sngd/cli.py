@@ -34,6 +34,7 @@ from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast
 from sngd.residual import ResidualError
 from sngd.run import execute
+from sngd.stopping import TOLD_TO_END
 from sngd.submit import submit
 
 __all__ = ["main"]
@@ -170,9 +171,10 @@ def _train(given: list[str]) -> int:
 def _exit_code(reason: str, launch: Launch) -> int:
     """What a run that has come to an end tells whoever started it."""
     if reason == "superseded":
-        _complain("another start of this run has taken over its folder; this one has left it alone")
+        if launch.rank == 0:
+            _complain("another start of this run has taken over its folder; this one has left it alone")
         return 1
-    if reason in ("terminated", "time_limit"):
+    if reason in TOLD_TO_END:
         # torchrun takes any other code for a failure, and would start the ranks again
         return 0 if launch.launcher == "torchrun" else RESUME
     return INTERRUPTED if reason == "interrupted" else 0

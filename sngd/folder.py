@@ -311,9 +311,10 @@ class Standing:
         if result is not None:
             reason = str(result.get("stop_reason"))
             resumable = reason in RESUMABLE
-            text = f"{reason} after {result.get('steps')} steps, loss {result.get('loss'):.3g}"
-            if (error := result.get("relative_l2")) is not None:
-                text += f", relative L2 error {error:.3g}"
+            text = f"{reason} after {result.get('steps')} steps"
+            for name, key in (("loss", "loss"), ("relative L2 error", "relative_l2")):
+                if isinstance(value := result.get(key), (int, float)):
+                    text += f", {name} {value:.3g}"
             return Standing(text, not resumable, resumable)
         if not Checkpoint.exists(folder):
             return Standing("no checkpoint yet: it runs, or was lost before the first one")

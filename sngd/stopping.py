@@ -17,10 +17,12 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["RESUMABLE", "Stopping"]
+__all__ = ["RESUMABLE", "TOLD_TO_END", "Stopping"]
 
-# Reasons to stop after which a run is not finished.
-RESUMABLE = ("interrupted", "terminated", "time_limit")
+# Reasons to stop of someone who will take the machine away soon …
+TOLD_TO_END = ("terminated", "time_limit")
+# … and all after which a run is not finished.
+RESUMABLE = ("interrupted", *TOLD_TO_END)
 # What is left of the time when a run stops: enough for the last checkpoint and for all ranks to end …
 _MARGIN_SECONDS = 30.0
 # … and for so many steps as long as the last one.

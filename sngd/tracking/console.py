@@ -13,6 +13,7 @@ import rich.console
 from rich.live import Live
 from rich.text import Text
 
+from sngd.stopping import RESUMABLE
 from sngd.tracking.base import Values, Writer
 
 __all__ = ["Console"]
@@ -155,6 +156,8 @@ class Console(Writer):
         self._say(f"relative L2 error {error}, loss {loss}")
         if self._info.get("run_dir"):
             self._say(f"written to {self._info['run_dir']}")
+            if reason in RESUMABLE:
+                self._say(f"`sngd resume {self._info['run_dir']}` goes on from there")
 
     def _say(self, text: str) -> None:
         self._out.print(self._encodable(text), markup=False, soft_wrap=True)
