@@ -18,4 +18,10 @@ if [ -n "${HOSTFILE:-}" ]; then
 else
   options+=(--hostfile /dev/null --num_accelerators "$RANKS")
 fi
-exec deepspeed "${options[@]}" "$here/train.py" "$@"
+deepspeed "${options[@]}" "$here/train.py" "$@" &
+runner=$!
+trap 'pkill -TERM -P "$runner" || true' TERM USR1 # it would die of them and leave its ranks behind
+code=0
+wait "$runner" || code=$?
+while kill -0 "$runner" 2>/dev/null; do code=0; wait "$runner" || code=$?; done # a signal ends a wait
+exit "$code"

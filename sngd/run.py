@@ -16,10 +16,13 @@ from sngd.devices import pick_device, pick_threads
 from sngd.failures import LostRankError, RankFailedError
 from sngd.folder import Source, claim_folder
 from sngd.launcher import Launch, detect, job_deadline
-from sngd.stopping import Stopping
+from sngd.stopping import Stopping, end_with_parent
 from sngd.train import Trained, train
 
 __all__ = ["execute"]
+
+# Launchers whose process of Python is the parent of the ranks.
+_PARENTS = ("sngd", "torchrun", "deepspeed")
 
 
 def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool = False) -> Trained | None:
@@ -38,6 +41,8 @@ def execute(run: RunConfig, source: Source, *, quiet: bool = False, resume: bool
         ValueError: a mistake in config, problem or environment.
     """
     launch = detect(os.environ)
+    if launch.launcher in _PARENTS:
+        end_with_parent()
     device = pick_device(run.device, launch)
     pick_threads(run, device)
     ranks = connect(device, launch, run.timeout_seconds)

@@ -11,13 +11,15 @@ next start goes on.
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["RESUMABLE", "TOLD_TO_END", "Stopping"]
+__all__ = ["RESUMABLE", "TOLD_TO_END", "Stopping", "end_with_parent"]
 
 # Reasons to stop of someone who will take the machine away soon …
 TOLD_TO_END = ("terminated", "time_limit")
@@ -32,6 +34,19 @@ _SIGNALS = {
     signal.SIGTERM: "terminated",
     signal.SIGUSR1: "terminated",
 }
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when its parent ends, however that comes about.
+
+    torchrun dies of SIGUSR1, and any launcher of SIGKILL, without a word to its ranks, which would go on
+    without anyone to look after them. Linux only; elsewhere nothing happens.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 class Stopping:

@@ -126,6 +126,32 @@ def test_a_start_that_was_given_up_for_lost_leaves_the_folder_alone(tmp_path, un
     assert torch.equal(theta(folder), undisturbed[1])
 
 
+@pytest.mark.parametrize(
+    ("script", "number"),
+    [
+        ("torchrun.sh", signal.SIGUSR1),
+        ("torchrun.sh", signal.SIGKILL),
+        ("deepspeed.sh", signal.SIGTERM),
+        ("mpirun.sh", signal.SIGUSR1),
+    ],
+)
+def test_a_signal_to_a_launcher_ends_its_ranks_with_a_checkpoint(tmp_path, script, number):
+    folder = tmp_path / "run"
+    endless = ["--max-steps", "1000000", "--max-seconds", "100"]
+    command = [str(ROOT / "launch" / script), CONFIG, *FLAGS, *endless, "--run-dir", str(folder)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env={**environment(), "RANKS": "2"}, **quiet) as launcher:
+        wait_for_step(folder, 5, launcher)
+        launcher.send_signal(number)
+        launcher.wait(timeout=30)
+    deadline = time.monotonic() + 15
+    while not (folder / "result.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert json.loads((folder / "result.json").read_text())["stop_reason"] == "terminated"
+    assert Checkpoint.load(folder).step == steps(folder)[-1]
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_torchrun_starts_lost_ranks_again_and_they_go_on(tmp_path, undisturbed, victim):
     folder = tmp_path / "run"
