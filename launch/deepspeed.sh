@@ -20,7 +20,8 @@ else
 fi
 deepspeed "${options[@]}" "$here/train.py" "$@" &
 runner=$!
-trap 'pkill -TERM -P "$runner" || true' TERM USR1 # it would die of them and leave its ranks behind
+# it would die of them and leave its ranks behind; its child tells them
+trap 'kill -TERM $(cat "/proc/$runner/task/$runner/children" 2>/dev/null) 2>/dev/null || true' TERM USR1
 code=0
 wait "$runner" || code=$?
 while kill -0 "$runner" 2>/dev/null; do code=0; wait "$runner" || code=$?; done # a signal ends a wait

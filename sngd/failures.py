@@ -113,10 +113,8 @@ class RollCall:
             error: what torch made of it.
         """
         self._ending.set()
-        with contextlib.suppress(
-            ValueError
-        ):  # another thread may not; launchers ask the rest to end meanwhile
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # launchers ask the rest to end meanwhile
         began = time.monotonic()
         told = self._inquire(self._store, f"in {what!r}", _reason(error))
         # after the rank that is to blame, so that launchers, which report the first one, report that

@@ -102,7 +102,6 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
     mistake = isinstance(error, ValueError)
     text = str(error) if mistake else f"{type(error).__name__}: {error}"
     if not ranks.fail(text, common=mistake):
-        where = (
-            "" if isinstance(error, OutOfMemoryError) else f"rank {ranks.rank} on {socket.gethostname()}: "
-        )
-        raise RankFailedError(f"{where}{text}") from error  # one without memory has named its rank
+        if not isinstance(error, OutOfMemoryError):  # which names the rank by itself
+            text = f"rank {ranks.rank} on {socket.gethostname()}: {text}"
+        raise RankFailedError(text) from error

@@ -64,9 +64,8 @@ class TensorBoard(BackgroundWriter):
 
         self._step = record["step"]
         values = [Summary.Value(tag=name, simple_value=x) for name, x in numbers(record).items()]
-        self._writer.file_writer.add_summary(
-            Summary(value=values), self._step
-        )  # one event a step, not one a tag
+        # one event a step, not one a tag
+        self._writer.file_writer.add_summary(Summary(value=values), self._step)
 
     def _draw(self, pictures: list[Path]) -> None:
         from matplotlib.image import imread
