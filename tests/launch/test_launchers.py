@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sngd.launcher import unlaunched
+from tests.histories import losses
 
 pytestmark = pytest.mark.launch
 
@@ -103,10 +104,6 @@ def train(launcher: str, folder: Path) -> tuple[list[float], str]:
     world = json.loads((folder / "config.json").read_text())["world_size"]
     assert world == (1 if launcher == "alone" else 2)
     return losses(folder), done.stdout
-
-
-def losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

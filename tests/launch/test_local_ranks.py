@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sngd.launcher import unlaunched
+from tests.histories import losses
 
 pytestmark = pytest.mark.launch
 
@@ -21,10 +22,6 @@ CONFIG = str(ROOT / "configs" / "heat.py")
 
 def environment() -> dict[str, str]:
     return unlaunched(os.environ) | {"OMP_NUM_THREADS": "1"}
-
-
-def losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
 def ranks_of(parent: int) -> list[int]:

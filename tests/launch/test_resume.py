@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from sngd.checkpoint import Checkpoint
+from sngd.launcher import unlaunched
+from tests.histories import steps
 
 pytestmark = pytest.mark.launch
 
@@ -28,23 +30,14 @@ RESUME = 75
 
 
 def environment() -> dict[str, str]:
-    dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    kept = {k: v for k, v in os.environ.items() if k not in dropped}
-    return {**kept, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return unlaunched(os.environ) | {"OMP_NUM_THREADS": "1", "PATH": path}
 
 
 def run(command, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=120, check=False, **options
     )
-
-
-def steps(folder: Path) -> list[int]:
-    history = folder / "history.jsonl"
-    if not history.exists():
-        return []
-    lines = history.read_text().splitlines(keepends=True)
-    return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
 
 
 def wait_for_step(folder: Path, number: int, process: subprocess.Popen) -> None:

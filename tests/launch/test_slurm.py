@@ -12,6 +12,7 @@ import torch
 
 from sngd.checkpoint import Checkpoint
 from sngd.cli import main
+from tests.histories import losses, steps
 from tests.launch.cluster import Cluster, obstacle, until
 
 pytestmark = pytest.mark.launch
@@ -104,10 +105,6 @@ class Job:
         return self
 
 
-def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(slurm, config, tmp_path_factory):
     """A run on both nodes that nothing has interrupted."""
@@ -126,8 +123,7 @@ def alone(config, tmp_path_factory):
 
 def same(folder, undisturbed):
     """Whether a run has taken all steps once and ended with the very parameters."""
-    steps = [json.loads(line)["step"] for line in (folder / "history.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, STEPS + 1))
+    assert steps(folder) == list(range(1, STEPS + 1))
     assert losses(folder) == losses(undisturbed)
     return torch.equal(Checkpoint.load(folder).theta, Checkpoint.load(undisturbed).theta)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from sngd.launcher import unlaunched
+
 pytest.importorskip("wandb")
 from tests.wandb_records import segments
 from tests.wandb_server import server
@@ -27,8 +29,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Ours without what would make W&B known, and with folders of its own."""
-    dropped = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("WANDB_")}
+    kept = {k: v for k, v in unlaunched(os.environ).items() if not k.startswith("WANDB_")}
     (tmp_path / "home").mkdir()
     places = ("HOME", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
     return kept | {"OMP_NUM_THREADS": "1", **{name: str(tmp_path / "home") for name in places}}

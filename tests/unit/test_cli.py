@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sngd.cli import main
+from tests.histories import losses
 
 SMALL = """
 from sngd import MLP, SNGD, RunConfig
@@ -33,11 +34,6 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-
-
-def losses(folder) -> list[float]:
-    lines = (Path(folder) / "history.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss"] for line in lines]
 
 
 def call(*arguments: str) -> int:
