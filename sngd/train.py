@@ -163,7 +163,7 @@ class _Loop:
         self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
         self.began -= self.seconds
         self.reason = ""
-        self.record: dict[str, Any] = {}
+        self.info, self.record = dict[str, Any](), dict[str, Any]()
         self.traffic = dict(ranks.traffic)  # up to the step that runs
 
     def _restore(self, earlier: Checkpoint) -> None:
@@ -181,8 +181,10 @@ class _Loop:
 
     def begin(self) -> None:
         """Tell the hooks."""
+        if self.ranks.rank == 0:
+            self.info = self._info()
         for hook in self.hooks:
-            hook.start(self._info())
+            hook.start(self.info)
 
     def _start(self, optimizer: Optimizer, state: State) -> Stepper:
         """An optimizer at a state."""
@@ -217,7 +219,8 @@ class _Loop:
                 return
             for hook in self.hooks:
                 hook.step(self.record)
-            if time.perf_counter() - self.saved > run.checkpoint_seconds:
+            # the last step's is written by finish
+            if not self.reason and time.perf_counter() - self.saved > run.checkpoint_seconds:
                 self._save()
 
     def finish(self) -> Trained:
@@ -307,7 +310,7 @@ class _Loop:
         }
 
     def _result(self, memory: int) -> dict[str, Any]:
-        info = self._info()
+        info = self.info
         return {
             "relative_l2": None,
             "loss": self.record["loss"],
