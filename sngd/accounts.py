@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Account", "added_since", "peak_bytes", "total"]
 
-Account = dict[
-    str, dict[str, float]
-]  # label → calls, bytes, seconds, as history, result and checkpoint have it
+# label → calls, bytes, seconds, as history, result and checkpoint have it
+Account = dict[str, dict[str, float]]
 
 
 def added_since(before: Mapping[str, Traffic], traffic: Mapping[str, Traffic]) -> Account:
