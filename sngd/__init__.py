@@ -7,6 +7,7 @@ One training step is one walk through the package:
     taylor        Taylor channels through a pointwise function
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
     networks      layers of matrices that Taylor channels travel through
+    composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
     jacobian      products with J: J V, Jᵀ W
@@ -23,6 +24,7 @@ One training step is one walk through the package:
     train         the loop
 """
 
+from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, d, laplacian
@@ -45,6 +47,7 @@ __all__ = [
     "Auto",
     "Axis",
     "Box",
+    "Coefficient",
     "Condition",
     "Jet",
     "Points",

@@ -16,7 +16,7 @@ from sngd import plot
 from sngd.config import RunConfig
 from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, open_folder
 from sngd.launcher import Launch
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.stopping import TOLD_TO_END
 from sngd.tracking import (
     Console,
@@ -126,7 +126,7 @@ class Audience(Writer):
         self.drawn(pictures)
 
 
-def draw(run: RunConfig, network: Network, theta: Tensor, folder: Path) -> list[Path]:
+def draw(run: RunConfig, network: AnyNetwork, theta: Tensor, folder: Path) -> list[Path]:
     """The three pictures of a run folder, from its history, spectra and final parameters.
 
     Raises:

@@ -21,6 +21,7 @@ from sngd.assembly import own_budget, plan_memory
 from sngd.audience import draw
 from sngd.bench.command import bench
 from sngd.checkpoint import Checkpoint
+from sngd.composite import build_network
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.devices import pick_device
 from sngd.evaluate import Evaluation
@@ -29,7 +30,7 @@ from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.folder import CONFIG, Source, Standing, check_folder
 from sngd.launcher import Launch, detect
 from sngd.local_ranks import start_local_ranks
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast
 from sngd.residual import ResidualError
@@ -298,7 +299,7 @@ def _plan(given: list[str]) -> int:
     device = _planned_device(run, options.memory)
     told = options.memory is not None
     budget = parse_bytes(options.memory, "--memory") if told else own_budget(run, ranks, device)
-    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    network = build_network(run.problem, run.network, run.seed)
     forecast = Forecast(run, network, plan_memory(run, network, ranks, device, budget), device, rank)
     show(forecast)
     shortage = forecast.shortage()
@@ -333,13 +334,13 @@ def _run_folder_parser(command: str, description: str) -> argparse.ArgumentParse
     return parser
 
 
-def _restore(folder: Path) -> tuple[RunConfig, Network, torch.Tensor]:
+def _restore(folder: Path) -> tuple[RunConfig, AnyNetwork, torch.Tensor]:
     """Config, network and final parameters of a run folder."""
     if not folder.is_dir():
         raise ValueError(f"run folder {str(folder)!r} does not exist")
     run, _ = _load(folder / "config.json", [], "sngd")
     theta = Checkpoint.load(folder).theta
-    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    network = build_network(run.problem, run.network, run.seed)
     if theta.numel() != network.parameters:
         raise ValueError(
             f"the checkpoint holds {theta.numel()} parameters, the config's network has {network.parameters}"

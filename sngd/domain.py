@@ -44,6 +44,16 @@ class Region:
 
     box: Box
     faces: tuple[Mapping[int, float], ...]
+    columns: tuple[str, ...] = ()
+
+    @property
+    def domain(self) -> Box:
+        """The box."""
+        return self.box
+
+    def with_normals(self) -> Region:
+        """The region with components of the outward unit normal beside the coordinates."""
+        raise ValueError("normals of boxes are not there yet")
 
     def sample(
         self,

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.problem import Problem
 
 __all__ = ["Evaluation", "predict"]
@@ -27,7 +27,7 @@ _KEY = (0x5EED, 0xE7A1, 0)
 _CHUNK = 65_536
 
 
-def predict(network: Network, theta: Tensor, x: Tensor, chunk: int = _CHUNK) -> Tensor:
+def predict(network: AnyNetwork, theta: Tensor, x: Tensor, chunk: int = _CHUNK) -> Tensor:
     """The network's fields at many points, without gradients and in bounded memory.
 
     Args:
@@ -61,7 +61,7 @@ class Evaluation:
     def __init__(
         self,
         problem: Problem,
-        network: Network,
+        network: AnyNetwork,
         points: int = 10_000,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",

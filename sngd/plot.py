@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sngd.evaluate import predict
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.problem import Problem
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def plot_spectrum(
     return Path(path)
 
 
-def plot_solution(problem: Problem, network: Network, theta: Tensor, path: str | Path) -> Path:
+def plot_solution(problem: Problem, network: AnyNetwork, theta: Tensor, path: str | Path) -> Path:
     """The network's fields beside the known solution, and the error between them.
 
     One coordinate: curves. Two: maps, time on the horizontal axis. More: maps over the first two

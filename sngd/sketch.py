@@ -30,7 +30,7 @@ from sngd.core import Triangle
 from sngd.domain import fold
 from sngd.factors import Factors
 from sngd.jacobian import FactoredJacobian
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -115,7 +115,7 @@ class KhatriRao:
 
 
 def draw_test_matrix(
-    kind: TestMatrixName, network: Network, rank: int, seed: int, step: int, like: Tensor
+    kind: TestMatrixName, network: AnyNetwork, rank: int, seed: int, step: int, like: Tensor
 ) -> TestMatrix:
     """Ω, equal on every rank without communication: a function of (seed, step).
 

@@ -137,7 +137,9 @@ def test_products_with_some_panels(name: str, numbers: int, monkeypatch) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_factors_in_single_precision(name: str) -> None:
     jacobian, want = prepare(name)
-    rows = torch.cat([chunk.to(torch.float32).dense() for chunk in jacobian.factors()])
+    rows = torch.cat(
+        [chunk.to(torch.float32).dense(jacobian.collocation.network) for chunk in jacobian.factors()]
+    )
     assert rows.dtype == torch.float32
     assert relative_error(rows, want) < 1e-6
 
