@@ -144,6 +144,11 @@ class Box:
         """The whole box."""
         return Region(self, ({},))
 
+    def contains(self, x: Tensor) -> Tensor:
+        """Which of the points x (n, d) lie in the box, its faces included, (n,) bool."""
+        low, high = torch.tensor(self.bounds, dtype=x.dtype, device=x.device).T
+        return ((x >= low) & (x <= high)).all(dim=1)
+
     def face(self, **fixed: float) -> Region:
         """Points with some coordinates held: domain.face(t=0).
 
