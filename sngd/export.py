@@ -221,7 +221,9 @@ class Fields(nn.Module):
         return torch.vmap(one)(x)
 
 
-def export_network(problem: Problem, network: AnyNetwork, theta: Tensor, path: Path, form: str = "pt2") -> Path:
+def export_network(
+    problem: Problem, network: AnyNetwork, theta: Tensor, path: Path, form: str = "pt2"
+) -> Path:
     """Write the network with its parameters; it takes any number of points.
 
     Args:

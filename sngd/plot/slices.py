@@ -28,7 +28,9 @@ _NAMED = 3  # held coordinates that a title names one by one
 _ERROR = "relative $L^2$ error"
 
 
-def plot_slices(problem: Problem, network: AnyNetwork, theta: Tensor, path: str | Path, dpi: int = 150) -> Path:
+def plot_slices(
+    problem: Problem, network: AnyNetwork, theta: Tensor, path: str | Path, dpi: int = 150
+) -> Path:
     """The fields along the first coordinate at several times, network (thin) over solution (wide).
 
     Where no coordinate is time, at several values of the second; the others are held in the middle. Curves
