@@ -70,7 +70,7 @@ class Embedding:
             phase = x @ self.waves
             c, s = torch.cos(phase), torch.sin(phase)
             for number, channel in enumerate(channels):
-                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
+                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and every Δ gives two orders and Σ κ_i²
                 order, factor = self._factor(channel)
                 cycle = (c, -s, -c, s)
                 h[number, :, a : a + m] = cycle[order % 4] * factor
@@ -79,7 +79,9 @@ class Embedding:
 
     def _factor(self, channel: Channel) -> tuple[int, Tensor]:
         if isinstance(channel, Laplacian):
-            return 2, self.waves[list(channel.axes)].square().sum(0)
+            squares = self.waves[list(channel.axes)].square().sum(0)
+            order, factor = self._factor(channel.along)
+            return order + 2 * channel.power, factor * squares**channel.power
         return len(channel), self.waves[list(channel)].prod(0)
 
 

@@ -41,6 +41,13 @@ PLAIN_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": lambda z: z.clamp_min(0) + torch.log1p(torch.exp(-_modulus(z))),
     "silu": lambda z: z * torch.sigmoid(z),
     "gelu": lambda z: z * 0.5 * torch.erfc(-z / 2**0.5),
+    "atan": torch.atan,
+    "cosh": lambda z: (torch.exp(z) + torch.exp(-z)) / 2,
+    "erf": torch.erf,
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+    "sinh": torch.sinh,
+    "tan": lambda z: torch.sin(z) / torch.cos(z),
 }
 
 
