@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -87,8 +87,8 @@ class Condition:
             raise ValueError(f"{where}: points={self.points!r} must be a whole number ≥ 1")
         if not (isinstance(self.weight, (int, float)) and math.isfinite(self.weight) and self.weight > 0):
             raise ValueError(f"{where}: weight={self.weight!r} must be finite and > 0")
-        if self.sampling not in ("kronecker", "uniform"):
-            raise ValueError(f'{where}: sampling={self.sampling!r} must be "kronecker" or "uniform"')
+        if self.sampling not in get_args(Sampling):
+            raise ValueError(f"{where}: sampling={self.sampling!r} must be one of {get_args(Sampling)}")
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ class Problem:
         if not self.fields:
             raise ValueError('Problem: fields is empty; name at least one, e.g. fields=("u",)')
         for c in self.conditions:
-            if c.region.box is not domain:
+            if c.region.domain is not domain:
                 raise ValueError(
-                    f"Condition({c.name!r}): its region belongs to {c.region.box!r}, not to the problem's "
+                    f"Condition({c.name!r}): its region belongs to {c.region.domain!r}, not to the problem's "
                     f"domain {domain!r}"
                 )
         self.signatures = tuple(self._record(c) for c in self.conditions)
