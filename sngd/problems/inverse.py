@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from sngd.coefficient import Coefficient
+from sngd.data import Data
 from sngd.domain import Box
-from sngd.geometry import Data
 from sngd.jet import Jet, d, laplacian
 from sngd.problem import Condition, Points, Problem
 
