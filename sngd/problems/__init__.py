@@ -1,25 +1,31 @@
-"""Equations with known solutions, one file for each equation; every function returns a `Problem`."""
+"""Equations whose solutions are known, in closed form or as stored references, one file for each equation; every function returns a `Problem`."""
 
+from sngd.problems.allen_cahn import allen_cahn
 from sngd.problems.burgers import burgers
 from sngd.problems.fokker_planck import log_fokker_planck
 from sngd.problems.heat import heat, heat4d
 from sngd.problems.helmholtz import helmholtz
+from sngd.problems.kdv import kdv
 from sngd.problems.nonlinear import nonlinear
 from sngd.problems.poisson import poisson2d, poisson5d, poisson10d, poisson100d
+from sngd.problems.schroedinger import schroedinger
 from sngd.problems.transport import transport
 from sngd.problems.wave import wave
 
 __all__ = [
+    "allen_cahn",
     "burgers",
     "heat",
     "heat4d",
     "helmholtz",
+    "kdv",
     "log_fokker_planck",
     "nonlinear",
     "poisson2d",
     "poisson5d",
     "poisson10d",
     "poisson100d",
+    "schroedinger",
     "transport",
     "wave",
 ]
