@@ -221,8 +221,8 @@ def test_shared_sides_count_once() -> None:
     for name in ("neighbours", "overlapping"):
         x, y = boundary(SHAPES[name][0], 8000)[0].T
         assert not refuses_uniform(torch.histc(x[y == 0], 12, 0, 3))
-        assert not refuses_uniform([int((y == v).sum()) for v in (0, 1)] + [int((x == v).sum()) for v in (0, 3)],
-                                   [3 / 8, 3 / 8, 1 / 8, 1 / 8])  # fmt: skip
+        sides = [int(on.sum()) for on in (y == 0, y == 1, x == 0, x == 3)]
+        assert not refuses_uniform(sides, [3 / 8, 3 / 8, 1 / 8, 1 / 8])
     x, y = boundary(SHAPES["flush"][0], 4000)[0].T
     assert not bool(((x == 2) & (y > 0.25) & (y < 0.75)).any())
 

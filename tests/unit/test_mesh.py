@@ -18,6 +18,35 @@ def ring():
     return trimesh.creation.annulus(r_min=0.5, r_max=1.0, height=0.5)
 
 
+def winds_around(triangles: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Whether triangles wind around points: solid angles (Van Oosterom and Strackee 1983) that sum to 4π."""
+    corners = triangles - x[:, None, None]
+    a, b, c = corners.unbind(2)
+    la, lb, lc = corners.norm(dim=3).unbind(2)
+    ab, bc, ca = ((p * q).sum(2) for p, q in ((a, b), (b, c), (c, a)))
+    volume = (a * torch.linalg.cross(b, c)).sum(2)
+    return torch.atan2(volume, la * lb * lc + ab * lc + bc * la + ca * lb).sum(1) > math.pi
+
+
+@pytest.mark.parametrize(
+    "surface",
+    [ring(), trimesh.creation.icosphere(subdivisions=2), trimesh.creation.box((1, 1, 1))],
+    ids=["ring", "ball", "cube"],
+)
+def test_inside_is_where_the_surface_winds_around(surface) -> None:
+    shape = Mesh(surface)
+    around = Box(x=(-1.2, 1.2), y=(-1.2, 1.2), z=(-1.2, 1.2)).interior.sample(0, 1000, KEY)
+    # rays from here run along edges and through corners of the cube's faces and of the ball's triangles
+    steps = torch.tensor([-0.625, -0.25, 0.0, 0.25, 0.375], dtype=torch.float64)
+    x = torch.cat([around, torch.cartesian_prod(steps, steps, steps)])
+    if surface.volume == pytest.approx(
+        ring().volume
+    ):  # its bottom and top hold no such points, its axis does
+        assert float(x[:, 2].abs().sub(0.25).abs().min()) == 0
+        x = x[x[:, 2].abs() != 0.25]
+    assert torch.equal(shape.contains(x), winds_around(shape.triangles, x))
+
+
 def test_points_are_inside_and_fill_it() -> None:
     shape = Mesh(ring())
     assert shape.names == ("x", "y", "z")
@@ -87,10 +116,15 @@ def test_bad_surfaces_are_refused(tmp_path) -> None:
         Mesh(3)
     with pytest.raises(ValueError, match="must be three different names"):
         Mesh(ring(), names=("x", "y"))
-    broken = tmp_path / "broken.unknown"
-    broken.write_text("no mesh\n")
-    with pytest.raises(ValueError, match=r"broken\.unknown' cannot be read"):
-        Mesh(broken)
+    for name, why in (
+        ("broken.unknown", "no reader is known for '.unknown'"),
+        ("broken.ply", ""),
+        ("b.vtk", "it is no .vtk file"),
+    ):
+        broken = tmp_path / name
+        broken.write_text("no mesh\n")
+        with pytest.raises(ValueError, match=f"{name}' cannot be read: {why}"):
+            Mesh(broken)
     shape = Mesh(ring())
     with pytest.raises(ValueError, match="has no smooth distance function; impose boundary values by"):
         shape.distance(Points(shape.interior.sample(0, 3, KEY)))
