@@ -69,7 +69,7 @@ def test_derivatives_are_those_of_its_values(name: str) -> None:
         want = 0.0 if gradient is None else gradient[:, alpha[-1]]
         got = phi.derivative(alpha)
         scale = 1 + float(got.detach().abs().max())
-        assert float((got - want).abs().max()) < 1e-9 * scale, alpha
+        assert float((got - want).detach().abs().max()) < 1e-9 * scale, alpha
 
 
 def test_signs_outside() -> None:
