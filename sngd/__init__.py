@@ -8,6 +8,7 @@ One training step is one walk through the package:
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
     calculus      gradient, divergence, curl of fields
     networks      layers of matrices that Taylor channels travel through
+    composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
     jacobian      products with J: J V, Jᵀ W
@@ -25,6 +26,7 @@ One training step is one walk through the package:
 """
 
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
+from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, biharmonic, d, laplacian
@@ -47,6 +49,7 @@ __all__ = [
     "Auto",
     "Axis",
     "Box",
+    "Coefficient",
     "Condition",
     "Jet",
     "Points",

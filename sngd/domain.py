@@ -44,6 +44,16 @@ class Region:
 
     box: Box
     faces: tuple[Mapping[int, float], ...]
+    columns: tuple[str, ...] = ()
+
+    @property
+    def domain(self) -> Box:
+        """The box."""
+        return self.box
+
+    def with_normals(self) -> Region:
+        """The region with components of the outward unit normal beside the coordinates."""
+        raise ValueError("normals of boxes are not there yet")
 
     def sample(
         self,
@@ -133,6 +143,11 @@ class Box:
     def interior(self) -> Region:
         """The whole box."""
         return Region(self, ({},))
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Which of the points x (n, d) lie in the box, its faces included, (n,) bool."""
+        low, high = torch.tensor(self.bounds, dtype=x.dtype, device=x.device).T
+        return ((x >= low) & (x <= high)).all(dim=1)
 
     def face(self, **fixed: float) -> Region:
         """Points with some coordinates held: domain.face(t=0).
