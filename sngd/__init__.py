@@ -28,6 +28,7 @@ One training step is one walk through the package:
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
+from sngd.conserved import Conserved
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, biharmonic, d, laplacian
 from sngd.networks import MLP, SIREN
@@ -51,6 +52,7 @@ __all__ = [
     "Box",
     "Coefficient",
     "Condition",
+    "Conserved",
     "Jet",
     "Points",
     "Problem",
