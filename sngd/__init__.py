@@ -2,6 +2,9 @@
 
 One training step is one walk through the package:
 
+    sampling      keyed points of the unit cube
+    geometry      balls, polygons, meshes; unions, intersections, differences; regions of them
+    data          measured values and point clouds
     domain        collocation points, keyed by (seed, epoch, condition, global index)
     problem       what a user writes: conditions on regions
     taylor        Taylor channels through a pointwise function
@@ -29,7 +32,9 @@ from sngd.calculus import advection, curl, divergence, dot, gradient, normal_der
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
 from sngd.conserved import Conserved
+from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
+from sngd.geometry import Ball, Mesh, Polygon
 from sngd.jet import Jet, biharmonic, d, laplacian
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
@@ -49,12 +54,17 @@ __all__ = [
     "Adam",
     "Auto",
     "Axis",
+    "Ball",
     "Box",
     "Coefficient",
     "Condition",
     "Conserved",
+    "Data",
     "Jet",
+    "Mesh",
+    "PointCloud",
     "Points",
+    "Polygon",
     "Problem",
     "Region",
     "RunConfig",

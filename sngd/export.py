@@ -15,7 +15,8 @@ import importlib
 import io
 import json
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,18 +261,27 @@ def export_network(
 
 
 def _save_onnx(program: Any, path: Path, told: dict[str, str]) -> None:
-    chatty = logging.getLogger("torch.onnx")
-    before = chatty.level
-    chatty.setLevel(logging.ERROR)  # it tells of packages that this has no need of
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            written: Any = torch.onnx.export(
-                program, dynamo=True, input_names=["x"], output_names=["fields"], verbose=False
-            )
-    finally:
-        chatty.setLevel(before)
+    with _quiet():
+        options: Any = {"input_names": ["x"], "output_names": ["fields"], "verbose": False}
+        written: Any = torch.onnx.export(program, dynamo=True, **options)
     written.model.metadata_props.update(told)
     written.save(path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter has to say of packages that it can do without, and of its progress."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _optional(name: str, what: str) -> Any:

@@ -202,6 +202,49 @@ def system(points: int = 16) -> Case:
     return Case(Problem(domain, conditions, fields=("u", "v"), name="system"), naive, MLP((7, 6), "gelu"))
 
 
+def inverse(points: int = 20) -> Case:
+    """(k u_x)_x = c u_t + m sin u with a field k of its own network and c > 0, 1 < m < 3 unknown.
+
+    u = x (1 − x) N: zero at the walls by its form. Initial values cos x fix the rest.
+    """
+    domain = Box(x=(0, 1), t=(0, 2))
+    X, T = domain.axes
+
+    def ansatz(outputs, p):
+        n, k = outputs
+        return p[X] * (1 - p[X]) * n, k
+
+    def equation(w, p):
+        u, k = w
+        return d(k * d(u, X), X) - p["c"] * d(u, T) - p["m"] * torch.sin(u) * p["known"]
+
+    def naive(w, x):
+        n, k, rho_c, rho_m = w
+        u = x[:, 0] * (1 - x[:, 0]) * n
+        c, m = torch.log1p(torch.exp(rho_c)), 1 + 2 / (1 + torch.exp(-rho_m))
+        return [partial(k * partial(u, x, 0), x, 0) - c * partial(u, x, 1) - 1.5 * m * torch.sin(u)]
+
+    conditions = [
+        Condition("equation", equation, domain.interior, points),
+        Condition("initial", lambda w, p: (w[0] - torch.cos(p[X]), p["c"] - w[1]), domain.face(t=0), 7),
+    ]
+
+    def initial(w, x):
+        c = torch.log1p(torch.exp(w[2]))
+        return [x[:, 0] * (1 - x[:, 0]) * w[0] - torch.cos(x[:, 0]), c - w[1]]
+
+    problem = Problem(
+        domain,
+        conditions,
+        fields=("u", "k"),
+        outputs=("n", "k"),
+        ansatz=ansatz,
+        coefficients={"c": Coefficient(0.5, lower=0), "known": 1.5, "m": Coefficient(1.5, 1, 3)},
+        name="inverse",
+    )
+    return Case(problem, (naive, initial), {"n": MLP((6, 5)), "k": MLP((4,), "sin")})
+
+
 def kuramoto_sivashinsky(points: int = 16) -> Case:
     """u_t + u u_x + u_xx + u_xxxx = 0 on a circle, u(x, 0) = cos x."""
     domain = Box(x=(0, 2 * pi), t=(0, 1), periodic="x")
@@ -250,49 +293,6 @@ def plate(points: int = 12) -> Case:
     return Case(Problem(domain, conditions, name="plate"), (naive, edge), MLP((7, 5), "sin"))
 
 
-def inverse(points: int = 20) -> Case:
-    """(k u_x)_x = c u_t + m sin u with a field k of its own network and c > 0, 1 < m < 3 unknown.
-
-    u = x (1 − x) N: zero at the walls by its form. Initial values cos x fix the rest.
-    """
-    domain = Box(x=(0, 1), t=(0, 2))
-    X, T = domain.axes
-
-    def ansatz(outputs, p):
-        n, k = outputs
-        return p[X] * (1 - p[X]) * n, k
-
-    def equation(w, p):
-        u, k = w
-        return d(k * d(u, X), X) - p["c"] * d(u, T) - p["m"] * torch.sin(u) * p["known"]
-
-    def naive(w, x):
-        n, k, rho_c, rho_m = w
-        u = x[:, 0] * (1 - x[:, 0]) * n
-        c, m = torch.log1p(torch.exp(rho_c)), 1 + 2 / (1 + torch.exp(-rho_m))
-        return [partial(k * partial(u, x, 0), x, 0) - c * partial(u, x, 1) - 1.5 * m * torch.sin(u)]
-
-    conditions = [
-        Condition("equation", equation, domain.interior, points),
-        Condition("initial", lambda w, p: (w[0] - torch.cos(p[X]), p["c"] - w[1]), domain.face(t=0), 7),
-    ]
-
-    def initial(w, x):
-        c = torch.log1p(torch.exp(w[2]))
-        return [x[:, 0] * (1 - x[:, 0]) * w[0] - torch.cos(x[:, 0]), c - w[1]]
-
-    problem = Problem(
-        domain,
-        conditions,
-        fields=("u", "k"),
-        outputs=("n", "k"),
-        ansatz=ansatz,
-        coefficients={"c": Coefficient(0.5, lower=0), "known": 1.5, "m": Coefficient(1.5, 1, 3)},
-        name="inverse",
-    )
-    return Case(problem, (naive, initial), {"n": MLP((6, 5)), "k": MLP((4,), "sin")})
-
-
 CASES: dict[str, Callable[..., Case]] = {
     f.__name__: f
     for f in (
@@ -303,8 +303,8 @@ CASES: dict[str, Callable[..., Case]] = {
         transport,
         burgers,
         system,
-        kuramoto_sivashinsky,
         inverse,
+        kuramoto_sivashinsky,
         plate,
     )
 }

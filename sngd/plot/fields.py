@@ -163,4 +163,5 @@ def _maps(
             beside = panel.inset_axes((1.03, 0, 0.045, 1))  # as high as the map, to scale or not
             figure.colorbar(mesh, cax=beside).outline.set_visible(False)
     if held := _held(problem):
-        figure.suptitle(f"slice at {held}")
+        figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.3)
+        figure.suptitle(f"slice at {held}", fontsize="medium")

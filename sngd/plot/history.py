@@ -153,7 +153,7 @@ def plot_coefficients(
                 below.set(ylabel="|error|", yscale="log" if below.lines else "linear")
             elif rows == 2:
                 grid[1, number].remove()
-            line(top, step, values, positive=False, color=BLUE, label="network")
+            line(top, step, values, positive=False, color=BLUE, label="found")
             top.set_ylabel(italic(name))
             top.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
             lowest = grid[-1, number] if name in known or rows == 1 else top

@@ -15,12 +15,15 @@ from sngd.problem import Problem
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_points"]
 
 _MOST = 2000  # points of a condition that are drawn
 _ELONGATED = 3.0  # a longer plane is not drawn to scale
 _MARGIN = 0.04  # around the domain, in parts of it
+_STROKES = 200  # points of a condition that are drawn on a line
+_CHARACTERS = 16  # that fit into an inch of a legend
 
 
 def plot_points(problem: Problem, points: Mapping[str, np.ndarray], path: str | Path, dpi: int = 150) -> Path:
@@ -46,19 +49,26 @@ def plot_points(problem: Problem, points: Mapping[str, np.ndarray], path: str | 
         raise ValueError(f"plot_points: condition {empty[0]!r} has no points")
     planes = list(combinations(_axes(problem), 2))
     columns = max(1, len(planes))
-    with picture(path, 4.6 if columns == 1 else 3.3 * columns, 3.9, dpi) as figure:
+    with picture(path, 4.6, 3.4, dpi) as figure:
         panels = figure.subplots(1, columns, squeeze=False)[0]
         if not planes:
             _rows(panels[0], problem, points)
-        for panel, plane in zip(panels, planes, strict=False):
-            _plane(panel, problem, points, plane)
+        ratios = [_plane(*both, problem, points) for both in zip(panels, planes, strict=False)]
         if planes:
-            # one row of names as long as they fit, each in the colour of its points
-            handles, labels = panels[0].get_legend_handles_labels()
-            wide = max(map(len, labels)) + 5
-            many = max(1, min(len(labels), int(figure.get_figwidth() * 14) // wide))
-            figure.legend(handles, labels, loc="outside upper center", ncols=many, markerscale=2.5)
+            width = 3.4 if columns == 1 else 2.8
+            figure.set_size_inches((width + 0.6) * columns, max(1.6, width * min(1.4, max(ratios))) + 1.0)
+            _name(figure, panels[0])
     return Path(path)
+
+
+def _name(figure: Figure, axes: Axes) -> None:
+    """The conditions' names above all panels, in rows as long as they fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(map(len, labels)) + 5
+    many = max(1, min(len(labels), int(figure.get_figwidth() * _CHARACTERS) // longest))
+    legend = figure.legend(handles, labels, loc="outside upper center", ncols=many, handletextpad=0.2)
+    for handle in legend.legend_handles:
+        handle.set_sizes([24])  # type: ignore[union-attr]  # markers of a scatter plot
 
 
 def _axes(problem: Problem) -> list[int]:
@@ -72,13 +82,13 @@ def _axes(problem: Problem) -> list[int]:
 
 def _style(number: int, count: int) -> dict[str, Any]:
     """Few points are drawn larger, and above the many."""
-    size = float(np.clip(1500 / max(count, 1), 1.5, 14))
+    size = float(np.clip(3000 / count, 2, 14))
     return {"color": COLOURS[number % 7], "s": size, "linewidths": 0, "zorder": 2 + 1 / count}
 
 
 def _rows(axes: Axes, problem: Problem, points: Mapping[str, np.ndarray]) -> None:
     for number, (name, x) in enumerate(points.items()):
-        shown = x[:_MOST, 0]
+        shown = x[:_STROKES, 0]
         style = _style(number, len(shown)) | {"marker": "|", "s": 120, "linewidths": 0.6}
         axes.scatter(shown, np.full(len(shown), number), label=name, **style)
     labels = [f"{name}\n{len(x):,} points" for name, x in points.items()]
@@ -86,7 +96,8 @@ def _rows(axes: Axes, problem: Problem, points: Mapping[str, np.ndarray]) -> Non
     axes.set(xlabel=italic(problem.domain.names[0]), ylim=(len(labels) - 0.5, -0.5))
 
 
-def _plane(axes: Axes, problem: Problem, points: Mapping[str, np.ndarray], plane: tuple[int, ...]) -> None:
+def _plane(axes: Axes, plane: tuple[int, ...], problem: Problem, points: Mapping[str, np.ndarray]) -> float:
+    """Draw the points on a plane; its height over its width."""
     domain = problem.domain
     horizontal, vertical = sorted(plane, key=lambda i: domain.names[i] not in TIME)
     for number, (name, x) in enumerate(points.items()):
@@ -99,6 +110,8 @@ def _plane(axes: Axes, problem: Problem, points: Mapping[str, np.ndarray], plane
     axes.set_ylim(lower - _MARGIN * spans[1], upper + _MARGIN * spans[1])
     ratio = spans[1] / spans[0]
     scaled = domain.names[horizontal] not in TIME and 1 / _ELONGATED <= ratio <= _ELONGATED
-    axes.set_box_aspect(ratio if scaled else 1.0)
+    ratio = ratio if scaled else 1.0
+    axes.set_box_aspect(ratio)
     axes.set(xlabel=italic(domain.names[horizontal]), ylabel=italic(domain.names[vertical]))
     axes.grid(False)
+    return ratio

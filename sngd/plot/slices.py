@@ -71,9 +71,7 @@ def plot_slices(
             panels[-1, number].set(xlabel=italic(domain.names[along]), xlim=grid[[0, -1]])
             if known is not None:
                 panels[1, number].set_ylabel("|error|")
-        _explain(figure, f"{italic(domain.names[across])} = ", cuts, known is not None)
-        if held := _held(problem, (along, across)):
-            figure.suptitle(held)
+        _explain(figure, domain.names[across], cuts, known is not None, _held(problem, (along, across)))
     return Path(path)
 
 
@@ -97,18 +95,28 @@ def _logarithmic(axes: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None
         axes.set_yscale("log")
 
 
-def _explain(figure: Figure, name: str, cuts: np.ndarray, known: bool) -> None:
-    """A legend above all panels: the colours of the cuts, and which line is which."""
+def _explain(figure: Figure, name: str, cuts: np.ndarray, known: bool, held: str) -> None:
+    """A legend above all panels: the colours of the cuts, which line is which, and what is held."""
     from matplotlib.lines import Line2D
 
-    colours = shades(_CUTS)
-    lines = [Line2D([], [], color=c, label=f"{name}{cut:.4g}") for c, cut in zip(colours, cuts, strict=True)]
+    lines = [
+        Line2D([], [], color=colour, label=f"{italic(name)} = {cut:.4g}")
+        for colour, cut in zip(shades(_CUTS), cuts, strict=True)
+    ]
+    wide = figure.get_figwidth() > 7
     if known:
-        lines.append(Line2D([], [], color="black", linewidth=1.1, label="network"))
-        lines.append(Line2D([], [], color="black", linewidth=3.5, alpha=0.35, label="solution"))
-    columns = 4 if figure.get_figwidth() < 7 else len(lines)
+        black: Any = {"xdata": [], "ydata": [], "color": "black"}
+        thin = Line2D(**black, linewidth=1.1, label="network")
+        thick = Line2D(**black, linewidth=3.5, alpha=0.35, label="solution")
+        # legends are filled column by column: in two rows both stand beneath the first two cuts
+        lines = [*lines, thin, thick] if wide else [lines[0], thin, lines[1], thick, *lines[2:]]
     figure.legend(
-        handles=lines, loc="outside upper center", ncols=columns, handlelength=1.4, columnspacing=1.2
+        handles=lines,
+        loc="outside upper center",
+        ncols=len(lines) if wide else _CUTS,
+        handlelength=1.4,
+        columnspacing=1.2,
+        title=held or None,
     )
 
 
@@ -153,6 +161,15 @@ def plot_time(problem: Problem, network: AnyNetwork, theta: Tensor, path: str | 
         axes.set(xlabel=italic(over["axis"]), ylabel=_ERROR, xlim=times[[0, -1]])
         if axes.lines:
             axes.set_yscale("log")
+            _widen(axes)
             if curves:
                 axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
     return Path(path)
+
+
+def _widen(axes: Axes) -> None:
+    """At least one decade, so that a small change does not look large and ticks are powers of ten."""
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        middle = (low * high) ** 0.5
+        axes.set_ylim(middle / 10**0.5, middle * 10**0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 GREY = "#999999"
+_GREEK = "alpha|beta|gamma|delta|epsilon|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|chi|psi|omega"
+_LETTER = re.compile(rf"([^\W\d_]|{_GREEK})_?(\d*)")
 
 
 @contextlib.contextmanager
@@ -61,8 +64,13 @@ def line(axes: Axes, x: np.ndarray, y: np.ndarray, positive: bool = True, **styl
 
 
 def italic(name: str) -> str:
-    """A name as it is set in print: single letters in italics."""
-    return f"${name}$" if len(name) == 1 and name.isalpha() else name
+    """A name as it is set in print: letters in italics, Greek ones by name, numbers after them as indices."""
+    found = _LETTER.fullmatch(name)
+    if not found:
+        return name
+    letter, index = found.groups()
+    shown = letter if len(letter) == 1 else f"\\{letter}"
+    return f"${shown}_{{{index}}}$" if index else f"${shown}$"
 
 
 def shades(count: int) -> Any:
