@@ -30,8 +30,8 @@ __all__ = ["SobolevError", "quantities_at", "sobolev_errors"]
 # (fields, points) → one number per point for each of some quantities
 Quantities = Callable[[Any, Points], Sequence[Any]]
 
-# Points that go through the network at once.
-_CHUNK = 8192
+# Points that go through the known solution at once, and points times channels that go through the network.
+_CHUNK, _CHANNEL_CHUNK = 8192, 65_536
 
 # Slopes of a known solution are compared with differences at so many points, over this part of the domain.
 # They must agree to this part of the largest slope at more than half of the points: a kink may lie between.
@@ -45,7 +45,7 @@ def quantities_at(
     x: Tensor,
     quantities: Quantities,
     known: Mapping[str, float] | None = None,
-    chunk: int = _CHUNK,
+    chunk: int = _CHANNEL_CHUNK,
 ) -> Tensor:
     """Functions of a problem's fields and their derivatives, without gradients and in bounded memory.
 
@@ -56,7 +56,7 @@ def quantities_at(
         x: (m, d) points of any dtype, on the device of theta.
         quantities: (u, p) → one number per point for each quantity, jets or tensors (n,).
         known: values of known coefficients, where they differ from the problem's.
-        chunk: points that go through the network at once.
+        chunk: points times derivatives that go through the network at once.
 
     Returns:
         (m, quantities) float64.
@@ -65,7 +65,7 @@ def quantities_at(
     count, dim = len(problem.outputs), problem.domain.dim
     parts = []
     with torch.no_grad():
-        for part in x.split(chunk):
+        for part in x.split(max(1, chunk // len(rules.channels))):
             some = part.to(theta)
             z = network.forward(theta, network.embed(some, rules.channels), rules)
             p = Points(some, (), problem.coefficients_at(z[0, :, count:], known))
@@ -197,12 +197,12 @@ def _solution(problem: Problem, number: int, x: Tensor) -> Any:
 
 def _slopes(problem: Problem, number: int, x: Tensor) -> Tensor:
     """(m, d) by jets or else by autograd."""
+    if isinstance(_solution(problem, number, x[:1]), Jet):
+        part = _solution(problem, number, x)
+        return torch.stack([part.derivative((i,)) for i in range(x.shape[1])], dim=1)
     with torch.enable_grad():
         leaf = x.clone().requires_grad_()
         part = _solution(problem, number, leaf)
-        if isinstance(part, Jet):
-            columns = [part.derivative((i,)) for i in range(x.shape[1])]
-            return torch.stack(columns, dim=1).detach()
         if not isinstance(part, Tensor) or not part.requires_grad:
             raise ValueError("it is not made of p[X] or of torch functions of p.values")
         return torch.autograd.grad(part.sum(), leaf)[0]

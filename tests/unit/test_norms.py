@@ -125,7 +125,7 @@ def test_quantities_of_fields_with_ansatz_and_coefficients() -> None:
         return [k * d(u, X), p["c"] * d(u, T), p["known"]]
 
     x = case.problem.domain.interior.sample(0, 9, (0, 0, 0))
-    got = quantities_at(case.problem, network, theta, x, quantities, chunk=4)
+    got = quantities_at(case.problem, network, theta, x, quantities, chunk=40)
     leaf = x.clone().requires_grad_()
     first, second, constants = network.parts
     split = first.parameters, second.parameters, constants.parameters
