@@ -31,6 +31,7 @@ One training step is one walk through the package:
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
+from sngd.conserved import Conserved
 from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
@@ -57,6 +58,7 @@ __all__ = [
     "Box",
     "Coefficient",
     "Condition",
+    "Conserved",
     "Data",
     "Jet",
     "Mesh",
