@@ -62,7 +62,7 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
     """The report as tables."""
     console.print(f"{folder}: {problem.name}, {report['points']:,} points", markup=False)
     if problem.solution is None:
-        console.print("no known solution to compare with", style="dim")
+        console.print("no known solution to compare with")
     else:
         rows = [(n, report["fields"][n], report["fields_max_error"][n]) for n in problem.fields]
         if len(rows) > 1:
