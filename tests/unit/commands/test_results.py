@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from sngd.cli import main
 from sngd.commands.common import restore
 from sngd.evaluate import Evaluation, residual_norms
+from sngd.integrals import integrals_over_time
 
 HEAT = """
 from sngd import MLP, SNGD, RunConfig
@@ -72,6 +73,7 @@ def test_eval_tells_errors_over_time_and_residuals(copies, capsys):
     errors = evaluation.errors(theta)
     assert told | errors == told
     assert told["over_time"] == evaluation.over_time(theta)
+    assert told["integrals"] == integrals_over_time(run.problem, network, theta)
     assert told["residuals"] == residual_norms(run.problem, network, theta, 300)
     assert list(told["residuals"]) == ["equation", "initial", "walls"]
     assert (told["problem"], told["points"]) == ("heat", 300)
@@ -80,7 +82,7 @@ def test_eval_tells_errors_over_time_and_residuals(copies, capsys):
 def test_eval_without_a_solution_tells_residuals(copies, capsys):
     assert main(["eval", "unsolved", "--points", "200"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["relative_l2"] is told["over_time"] is told["fields"]["v"] is None
+    assert told["relative_l2"] is told["over_time"] is told["integrals"] is told["fields"]["v"] is None
     assert told["residuals"]["equation"]["points"] == 200
     assert 0 < told["residuals"]["walls"]["rms"] <= told["residuals"]["walls"]["max"]
 
@@ -98,8 +100,11 @@ def test_eval_on_a_terminal_is_for_people_unless_json_is_asked_for(copies, capsy
     if name == "heat":
         assert rows["u"] == [f"{told['relative_l2']:.2e}", f"{told['max_error']:.2e}"]
         over = told["over_time"]
-        assert rows["0.1"] == [f"{over['relative_l2'][2]:.2e}"]
-        assert sum(line[0] in {f"{t:.4g}" for t in over["times"]} for line in lines) == 11
+        assert ["0.1", f"{over['relative_l2'][2]:.2e}"] in lines
+        assert sum(len(line) == 2 and line[0] in {f"{t:.4g}" for t in over["times"]} for line in lines) == 11
+        integrals = told["integrals"]
+        assert ["0.1", f"{integrals['fields']['u'][1]:.8g}", f"{integrals['square'][1]:.8g}"] in lines
+        assert rows["drift"] == [f"{integrals['drift'][name]:.2e}" for name in ("u", "square")]
     else:
         assert ["no", "known", "solution", "to", "compare", "with"] in lines
 
