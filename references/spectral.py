@@ -1,9 +1,10 @@
-"""Exponential time differencing, Fourier and Chebyshev transforms, and the files that hold their coefficients.
+"""Exponential time differencing, Fourier and Chebyshev transforms, and the files of coefficients.
 
     v_t = L v + N(v, t),   L diagonal
 
 is marched by ETDRK4 (Cox and Matthews 2002) with the coefficients of Kassam and Trefethen, "Fourth-order
-time-stepping for stiff PDEs", SIAM J. Sci. Comput. 26, 2005: means over a circle around each h L, free of cancellation.
+time-stepping for stiff PDEs", SIAM J. Sci. Comput. 26, 2005: means over a circle around each h L, free of
+cancellation.
 
 Letters
     L        linear part, one number per mode
@@ -15,6 +16,7 @@ Letters
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +52,12 @@ def etdrk4(linear: Array, h: float) -> tuple[Array, ...]:
 def march(
     linear: Array, nonlinear: Nonlinear, v: Array, times: Sequence[float], longest: float, least: int = 1
 ) -> list[Array]:
-    """v at `times`, the first of which is that of the given v.
+    """The states at `times`, the first of which is that of the given v.
 
     Steps are equal within an interval, at least `least` of them and none above `longest`.
     """
     states = [v]
-    for start, stop in zip(times, times[1:], strict=False):
+    for start, stop in pairwise(times):
         steps = max(least, int(np.ceil((stop - start) / longest - 1e-9)))
         h = (stop - start) / steps
         full, half, q, f1, f2, f3 = etdrk4(linear, h)
@@ -92,7 +94,7 @@ def chebyshev(values: Array) -> Array:
 
 
 def fourier(v: Array, kept: int) -> Array:
-    """Coefficients of 1, cos x̃, sin x̃, cos 2x̃, … out of numpy's rfft / size along the first axis, (2K + 1, …)."""
+    """Coefficients of 1, cos x̃, sin x̃, cos 2x̃, … (2K + 1, …) out of rfft / size along the first axis."""
     result = np.empty((2 * kept + 1, *v.shape[1:]))
     result[0] = v[0].real
     result[1::2], result[2::2] = 2 * v[1 : kept + 1].real, -2 * v[1 : kept + 1].imag
@@ -100,7 +102,7 @@ def fourier(v: Array, kept: int) -> Array:
 
 
 def rounded(coefficients: Array, quantum: float = 2.0**-46) -> Array:
-    """Multiples of `quantum`, so that the file compresses; without trailing zeros along any axis but the last."""
+    """Multiples of `quantum`, so that the file compresses; without trailing zeros along the axes of x and t."""
     result = np.round(coefficients / quantum) * quantum + 0.0
     for axis in range(result.ndim - 1):
         others = tuple(i for i in range(result.ndim) if i != axis)
