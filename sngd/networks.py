@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from sngd.activations import NETWORK_ACTIVATIONS
-from sngd.domain import Box
+from sngd.geometry.shape import Shape
 from sngd.taylor import Channel, Laplacian, TaylorRules
 
 __all__ = ["MLP", "SIREN", "AnyNetwork", "Network"]
@@ -85,7 +85,7 @@ class Embedding:
         return len(channel), self.waves[list(channel)].prod(0)
 
 
-def embed(domain: Box, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
+def embed(domain: Shape, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
     """The embedding of a box: every axis mapped to [−1, 1], periodic ones to harmonics.
 
     Args:
@@ -337,7 +337,7 @@ class MLP:
         if self.initialization not in ("glorot", "torch"):
             raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
 
-    def build(self, domain: Box, fields: int, seed: int) -> Network:
+    def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a box and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed)
         widths = (embedding.features, *self.hidden, fields)
@@ -368,7 +368,7 @@ class SIREN:
         if not (math.isfinite(self.omega) and self.omega > 0):
             raise ValueError(f"omega={self.omega} must be finite and > 0")
 
-    def build(self, domain: Box, fields: int, seed: int) -> Network:
+    def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a box and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, 0, 1.0, seed)
         widths = (embedding.features, *self.hidden, fields)
