@@ -6,7 +6,10 @@ One training step is one walk through the package:
     problem       what a user writes: conditions on regions
     taylor        Taylor channels through a pointwise function
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
+    embedding     features of the coordinates: periodic, even, Fourier
+    layers        what every network is to the rest
     networks      layers of matrices that Taylor channels travel through
+    graph         networks of layers, gates and products; architectures made of them
     composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
@@ -24,6 +27,7 @@ One training step is one walk through the package:
     train         the loop
 """
 
+from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
@@ -49,12 +53,17 @@ __all__ = [
     "Box",
     "Coefficient",
     "Condition",
+    "Gabor",
+    "GatedMLP",
     "Jet",
+    "PirateNet",
     "Points",
     "Problem",
     "Region",
+    "ResidualMLP",
     "RunConfig",
     "SSBroyden",
+    "Separable",
     "Tracking",
     "Trained",
     "d",
