@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from sngd.domain import Box
+from sngd.geometry.shape import Shape
 from sngd.taylor import Channel, Laplacian
 
 __all__ = ["Embedding", "embed"]
@@ -73,7 +73,7 @@ class Embedding:
             c, s = torch.cos(phase), torch.sin(phase)
             cycle = (c, -s, -c, s)
             for number, channel in enumerate(channels):
-                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
+                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and every Δ gives two orders and Σ κ_i²
                 order, factor = _factor(waves, channel)
                 h[number, :, first : first + width] = cycle[order % 4] * factor
                 if sines:
@@ -89,12 +89,14 @@ class Embedding:
 def _factor(waves: Tensor, channel: Channel) -> tuple[int, Tensor]:
     """Order of a derivative, and what it multiplies the waves by."""
     if isinstance(channel, Laplacian):
-        return 2, waves[list(channel.axes)].square().sum(0)
+        squares = waves[list(channel.axes)].square().sum(0)
+        order, factor = _factor(waves, channel.along)
+        return order + 2 * channel.power, factor * squares**channel.power
     return len(channel), waves[list(channel)].prod(0)
 
 
 def embed(
-    domain: Box,
+    domain: Shape,
     modes: int,
     fourier: int = 0,
     fourier_scale: float = 1.0,
@@ -118,7 +120,7 @@ def embed(
     Raises:
         ValueError: one of them is no axis of the domain.
     """
-    d, even = domain.dim, tuple(getattr(domain, "even", ()))
+    d, even = domain.dim, domain.even
     axes = (axes,) if isinstance(axes, str) else tuple(axes)
     unknown = [name for name in axes if name not in domain.names]
     if unknown:

@@ -27,8 +27,8 @@ from sngd.activations import NETWORK_ACTIVATIONS
 from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.architectures.building import ActivationName, glorot, layers_of, stack
 from sngd.channels import affine
-from sngd.domain import Box
 from sngd.embedding import Embedding, embed
+from sngd.geometry.shape import Shape
 from sngd.layers import AnyNetwork, AnyTape, layout, split_layers, values
 from sngd.taylor import Channel, TaylorRules
 
@@ -192,7 +192,7 @@ class MLP:
         if self.initialization not in ("glorot", "torch"):
             raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
 
-    def build(self, domain: Box, fields: int, seed: int) -> AnyNetwork:
+    def build(self, domain: Shape, fields: int, seed: int) -> AnyNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed, self.axes)
         widths = (embedding.features, *self.hidden, fields)
@@ -232,7 +232,7 @@ class SIREN:
         if not (math.isfinite(self.omega) and self.omega > 0):
             raise ValueError(f"omega={self.omega} must be finite and > 0")
 
-    def build(self, domain: Box, fields: int, seed: int) -> Network:
+    def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a domain and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, axes=self.axes)
         widths = (embedding.features, *self.hidden, fields)

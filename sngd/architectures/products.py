@@ -17,8 +17,8 @@ from torch import Tensor
 from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS
 from sngd.architectures.building import ActivationName, Dense, Layers, check, layers_of, stack
 from sngd.checks import positive, require, whole
-from sngd.domain import Box
 from sngd.embedding import embed
+from sngd.geometry.shape import Shape
 from sngd.graph import GraphNetwork, Pass
 
 __all__ = ["Gabor", "Separable"]
@@ -64,7 +64,7 @@ class Gabor:
         names = ("frequency", "precision")
         require(self, [(name, positive(getattr(self, name)), "> 0") for name in names])
 
-    def build(self, domain: Box, fields: int, seed: int) -> GraphNetwork:
+    def build(self, domain: Shape, fields: int, seed: int) -> GraphNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, axes=self.axes)
         made, w = layers_of(seed, False), self.hidden
@@ -148,7 +148,7 @@ class Separable:
         require(self, [("hidden", widths, "one or more whole numbers ≥ 1")])
         check(self, "rank", "modes")
 
-    def build(self, domain: Box, fields: int, seed: int) -> GraphNetwork:
+    def build(self, domain: Shape, fields: int, seed: int) -> GraphNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, axes=self.axes)
         made, derivatives = layers_of(seed, self.weight_factorization), NETWORK_ACTIVATIONS[self.activation]

@@ -15,8 +15,8 @@ from torch import Tensor
 from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS, Derivatives
 from sngd.architectures.building import ActivationName, Dense, Layers, check, layers_of
 from sngd.checks import positive, require
-from sngd.domain import Box
 from sngd.embedding import embed
+from sngd.geometry.shape import Shape
 from sngd.graph import GraphNetwork, Pass
 
 __all__ = ["GatedMLP", "PirateNet", "ResidualMLP"]
@@ -72,7 +72,7 @@ class GatedMLP:
     def __post_init__(self) -> None:
         check(self, "hidden", "layers", "modes")
 
-    def build(self, domain: Box, fields: int, seed: int) -> GraphNetwork:
+    def build(self, domain: Shape, fields: int, seed: int) -> GraphNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, axes=self.axes)
         made, w, f = layers_of(seed, self.weight_factorization), self.hidden, embedding.features
@@ -137,7 +137,7 @@ class PirateNet:
             ],
         )
 
-    def build(self, domain: Box, fields: int, seed: int) -> GraphNetwork:
+    def build(self, domain: Shape, fields: int, seed: int) -> GraphNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, axes=self.axes)
         made, w = layers_of(seed, self.weight_factorization), self.hidden
@@ -223,7 +223,7 @@ class ResidualMLP:
         ]
         require(self, checks)
 
-    def build(self, domain: Box, fields: int, seed: int) -> GraphNetwork:
+    def build(self, domain: Shape, fields: int, seed: int) -> GraphNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, axes=self.axes)
         made, w, f = layers_of(seed, self.weight_factorization), self.hidden, embedding.features
