@@ -10,7 +10,10 @@ One training step is one walk through the package:
     taylor        Taylor channels through a pointwise function
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
     calculus      gradient, divergence, curl of fields
+    embedding     features of the coordinates: periodic, even, Fourier
+    layers        what every network is to the rest
     networks      layers of matrices that Taylor channels travel through
+    graph         networks of layers, gates and products; architectures made of them
     composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
@@ -28,6 +31,7 @@ One training step is one walk through the package:
     train         the loop
 """
 
+from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
@@ -60,15 +64,20 @@ __all__ = [
     "Condition",
     "Conserved",
     "Data",
+    "Gabor",
+    "GatedMLP",
     "Jet",
     "Mesh",
+    "PirateNet",
     "PointCloud",
     "Points",
     "Polygon",
     "Problem",
     "Region",
+    "ResidualMLP",
     "RunConfig",
     "SSBroyden",
+    "Separable",
     "Tracking",
     "Trained",
     "advection",

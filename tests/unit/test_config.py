@@ -331,7 +331,7 @@ def test_a_description_is_json_and_complete():
     )
     told = json.loads(json.dumps(describe(run), allow_nan=False))
     assert told.keys() == {f.name for f in dataclasses.fields(run)}
-    assert told["network"] == {"type": "SIREN", "hidden": [5, 6], "omega": 3.0, "modes": 1}
+    assert told["network"] == {"type": "SIREN", "hidden": [5, 6], "omega": 3.0, "modes": 1, "axes": []}
     assert told["optimizer"]["type"] == "SNGD"
     assert told["optimizer"]["max_rank"] == 70
     assert told["run_dir"] == "a/b"
