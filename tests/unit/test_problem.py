@@ -22,7 +22,9 @@ def test_points_give_coordinates_as_fields() -> None:
     assert d(p[T], T).value.tolist() == [1.0] * 4
     assert d(p[T], X).value.tolist() == [0.0] * 4
     assert d(p[X] * p[T] ** 2, X, T).value.tolist() == (2 * values[:, 1]).tolist()
-    for axis in (2, -1, "x", Box(a=(0, 1), b=(0, 1), c=(0, 1)).axes[2]):
+    with pytest.raises(ValueError, match=r"coefficient .x. does not exist"):
+        p["x"]
+    for axis in (2, -1, Box(a=(0, 1), b=(0, 1), c=(0, 1)).axes[2]):
         with pytest.raises(ValueError, match=r"axis .* does not exist: the domain has 2 axes"):
             p[axis]
 
