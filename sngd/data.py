@@ -212,8 +212,8 @@ class Data(PointCloud):
                 not finite or has another shape.
         """
         with _reading(path):
-            file = np.load(path, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
+            file: Any = np.load(path, allow_pickle=False)
+            if not hasattr(file, "files"):
                 raise ValueError("it holds one array without a name; numpy.savez gives names")
             with file:
                 arrays = {name: file[name] for name in file}

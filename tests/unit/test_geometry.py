@@ -4,10 +4,13 @@ import pytest
 import torch
 from scipy import stats
 
+from sngd.data import Data
 from sngd.domain import Box, share
 from sngd.geometry import Ball, Polygon
 from sngd.geometry.regions import Region
 from sngd.geometry.shape import Shape
+from sngd.jet import d, laplacian
+from sngd.problem import Condition, Points, Problem, evaluate_residual
 from sngd.sampling import SAMPLINGS
 
 KEY = (7, 3, 1)
@@ -383,3 +386,34 @@ def test_near_takes_in_what_rounding_puts_outside() -> None:
     points = torch.tensor([[1 + 1e-9, 0], [1.01, 0], [0, 0.5]], dtype=torch.float64)
     assert disk.contains(points).tolist() == [False, False, True]
     assert disk.near(points).tolist() == [True, False, True]
+
+
+def test_a_problem_with_flux_through_a_hole_and_data() -> None:
+    """Its conditions are met by its solution, and by no other field."""
+    X, Y = PLATE.axes
+
+    def exact(p):
+        return torch.sin(p[X]) * torch.cos(p[Y])
+
+    def flux(u, p):
+        outward = p.normal[X] * d(u, X) + p.normal[Y] * d(u, Y)
+        known = p.normal[X] * torch.cos(p[X]) * torch.cos(p[Y])
+        return outward - known + p.normal[Y] * torch.sin(p[X]) * torch.sin(p[Y])
+
+    measured = [math.sin(0.9) * math.cos(0.9), -math.sin(0.5) * math.cos(0.5)]
+    data = Data(PLATE, [[0.9, 0.9], [-0.5, 0.5]], {"u": measured})
+    problem = Problem(
+        PLATE,
+        [
+            Condition("equation", lambda u, p: laplacian(u) + 2 * u, PLATE.interior, 50, sampling="sobol"),
+            Condition("walls", lambda u, p: u - exact(p), PLATE.boundary("x", "y"), 50),
+            Condition("hole", flux, PLATE.boundary(HOLE), 50, sampling="latin_hypercube"),
+            Condition("data", lambda u, p: u - p.data["u"], data),
+        ],
+        solution=exact,
+    )
+    assert [c.points for c in problem.conditions] == [50, 50, 50, 2]
+    for c, signature in zip(problem.conditions, problem.signatures, strict=True):
+        p = Points(c.region.sample(0, c.points, KEY, c.sampling, total=c.points), signature.columns)
+        assert float(evaluate_residual(c, exact(p), p).abs().max()) < 1e-14, c.name
+        assert float(evaluate_residual(c, torch.sin(2 * p[X] + p[Y]), p).abs().max()) > 0.01, c.name
