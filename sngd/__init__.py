@@ -7,6 +7,7 @@ One training step is one walk through the package:
     taylor        Taylor channels through a pointwise function
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
     networks      layers of matrices that Taylor channels travel through
+    general       any torch module by forward and reverse mode; modules, which path it takes
     composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
@@ -28,6 +29,7 @@ from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
 from sngd.domain import Axis, Box, Region
 from sngd.jet import Jet, d, laplacian
+from sngd.modules import Module
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
@@ -50,6 +52,7 @@ __all__ = [
     "Coefficient",
     "Condition",
     "Jet",
+    "Module",
     "Points",
     "Problem",
     "Region",

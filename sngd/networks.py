@@ -58,6 +58,11 @@ class Embedding:
         """A copy in another dtype or on another device."""
         return Embedding(*(t.to(dtype=dtype, device=device) for t in (self.scale, self.offset, self.waves)))
 
+    def values(self, x: Tensor) -> Tensor:
+        """The features at points x (n, d), (n, a + 2m); free of in-place operations, for torch.func."""
+        phase = x @ self.waves
+        return torch.cat([x @ self.scale + self.offset, torch.cos(phase), torch.sin(phase)], dim=1)
+
     def channels(self, x: Tensor, channels: tuple[Channel, ...]) -> Tensor:
         """The features' Taylor channels at points x (n, d), (C, n, a + 2m)."""
         a, m = self.scale.shape[1], self.waves.shape[1]

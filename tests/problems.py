@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sngd.domain import Box
 from sngd.jet import d, laplacian
+from sngd.modules import Module
 from sngd.networks import MLP, NetworkConfig
 from sngd.problem import Condition, Problem
 from sngd.residual import Collocation
@@ -23,7 +24,7 @@ class Case:
 
     problem: Problem
     naive: tuple[NaiveResidual, ...]
-    network: NetworkConfig
+    network: NetworkConfig | Module
 
     def collocation(self, chunk: int | None = None, seed: int = 0, **split: int) -> Collocation:
         """All points, or of `ranks` equal shards the one of `rank`."""
