@@ -1,4 +1,4 @@
-"""Heat equation with a network of 10,004,651 parameters: a few steps, to show that they fit.
+"""Heat equation, P = 10,004,651: u_t = u_xx/4 on [0,1]², a few steps to show that they fit.
 
 Source: Müller and Zeinhofer, ICML 2023 (equation); widths and points are our own.
 """

@@ -31,7 +31,7 @@ starts=${SLURM_RESTART_COUNT:-0} # of this job before this one
 # find_run_dir CONFIG [flags]: set RUN_DIR
 find_run_dir() {
   local name previous="" word
-  name=$(basename "$1")
+  name=$(basename "${1#problems:}")
   for word in "$@"; do
     case $previous in --run-dir | --run_dir) RUN_DIR=$word ;; esac
     case $word in --run-dir=* | --run_dir=*) RUN_DIR=${word#*=} ;; esac

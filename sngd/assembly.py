@@ -33,7 +33,8 @@ def draw_points(
     points = []
     for number, condition in enumerate(run.problem.conditions):
         start, stop = share(condition.points, ranks.rank, ranks.size)
-        drawn = condition.region.sample(start, stop, (run.seed, epoch, number), condition.sampling, device)
+        key = (run.seed, epoch, number)
+        drawn = condition.region.sample(start, stop, key, condition.sampling, device, total=condition.points)
         points.append(drawn.to(dtype))
     return points
 

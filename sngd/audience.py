@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sngd import plot
 from sngd.config import RunConfig
+from sngd.evaluate import time_axis
 from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, open_folder
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
@@ -30,7 +31,7 @@ from sngd.tracking import (
 )
 from sngd.train import Trained
 
-__all__ = ["Audience", "draw"]
+__all__ = ["PICTURES", "Audience", "draw"]
 
 SPECTRA = "spectra.npz"
 
@@ -126,12 +127,71 @@ class Audience(Writer):
         self.drawn(pictures)
 
 
-def draw(run: RunConfig, network: AnyNetwork, theta: Tensor, folder: Path) -> list[Path]:
-    """The three pictures of a run folder, from its history, spectra and final parameters.
+# The pictures of `sngd plot`, with the names of their files; the first four are drawn when a run ends.
+PICTURES = {
+    "fields": "solution",
+    "convergence": "convergence",
+    "spectrum": "spectrum",
+    "coefficients": "coefficients",
+    "slices": "slices",
+    "time": "error_over_time",
+    "points": "points",
+}
+_AT_THE_END = ("fields", "convergence", "spectrum", "coefficients")
+_POINTS = 2000  # collocation points of a condition that are drawn
+
+
+def draw(
+    run: RunConfig,
+    network: AnyNetwork,
+    theta: Tensor,
+    folder: Path,
+    what: Sequence[str] = _AT_THE_END,
+    form: str = "png",
+    dpi: int = 150,
+) -> list[Path]:
+    """Pictures of a run folder, from its history, spectra and final parameters.
+
+    Args:
+        run: what was run.
+        network: on the dtype and device of theta.
+        theta: (P,) final parameters.
+        folder: holds history and spectra, and gets the pictures.
+        what: names of PICTURES; those that do not apply to the run are left out.
+        form: "png" or "pdf".
+        dpi: dots per inch.
+
+    Returns:
+        The files.
 
     Raises:
         ValueError: history or spectra are missing or damaged.
     """
+    history, spectra = _records(folder)
+    damping = next((r["damping"] for r in reversed(history) if r["accepted"]), None)
+    problem, shown = run.problem, (run.problem, network, theta)
+    timed = time_axis(problem.domain.names) is not None and problem.solution is not None
+    drawers: dict[str, tuple[bool, Callable[[Path], Path]]] = {
+        "fields": (True, lambda path: plot.plot_solution(*shown, path, dpi)),
+        "convergence": (True, lambda path: plot.plot_convergence(history, path, dpi)),
+        "spectrum": (bool(spectra), lambda path: plot.plot_spectrum(spectra, path, damping, dpi)),
+        "coefficients": (
+            any(record.get("coefficients") for record in history),
+            lambda path: plot.plot_coefficients(history, path, _known_coefficients(run), dpi),
+        ),
+        "slices": (problem.domain.dim > 1, lambda path: plot.plot_slices(*shown, path, dpi)),
+        "time": (timed, lambda path: plot.plot_time(*shown, path, dpi)),
+        "points": (True, lambda path: plot.plot_points(problem, _first_points(run), path, dpi)),
+    }
+    return [
+        drawers[name][1](folder / f"{PICTURES[name]}.{form}")
+        for name in PICTURES
+        if name in what and drawers[name][0]
+    ]
+
+
+def _records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[int, np.ndarray]]]:
+    """History and spectra of a run folder."""
     history_file, spectra_file = folder / HISTORY, folder / SPECTRA
     for path in (history_file, spectra_file):
         if not path.is_file():
@@ -142,11 +202,19 @@ def draw(run: RunConfig, network: AnyNetwork, theta: Tensor, folder: Path) -> li
             spectra = sorted((int(name.removeprefix("step_")), stored[name]) for name in stored.files)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(spectra_file)!r} is damaged ({type(error).__name__})") from error
-    damping = next((r["damping"] for r in reversed(history) if r["accepted"]), None)
-    pictures = [
-        plot.plot_solution(run.problem, network, theta, folder / "solution.png"),
-        plot.plot_convergence(history, folder / "convergence.png"),
-    ]
-    if spectra:
-        pictures.append(plot.plot_spectrum(spectra, folder / "spectrum.png", damping))
-    return pictures
+    return history, spectra
+
+
+def _known_coefficients(run: RunConfig) -> dict[str, float]:
+    """Values of the problem's coefficients where it tells them."""
+    told = {n: getattr(c, "known", None) for n, c in getattr(run.problem, "coefficients", {}).items()}
+    return {name: float(value) for name, value in told.items() if value is not None}
+
+
+def _first_points(run: RunConfig) -> dict[str, np.ndarray]:
+    """Some of the collocation points that the run began with, by condition."""
+    drawn = {}
+    for number, condition in enumerate(run.problem.conditions):
+        key, count = (run.seed, 0, number), min(condition.points, _POINTS)
+        drawn[condition.name] = condition.region.sample(0, count, key, condition.sampling).numpy()
+    return drawn

@@ -1,4 +1,4 @@
-"""How far a network is from the known solution: relative L2 and largest error on fixed points.
+"""How far a network is from the known solution, and from meeting its conditions, on fixed points.
 
 The points are the same for every run of a problem, whatever its seed, and no run trains on them.
 
@@ -11,26 +11,48 @@ Letters
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sngd.domain import Region
+from sngd.fields import fields_at
 from sngd.networks import AnyNetwork
 from sngd.problem import Problem
+from sngd.residual import Collocation
 
-__all__ = ["Evaluation", "predict"]
+__all__ = [
+    "TIME",
+    "Evaluation",
+    "compare",
+    "known_at",
+    "predict",
+    "residual_norms",
+    "time_axis",
+]
+
+# Names of the coordinate that is time.
+TIME = ("t", "time")
 
 # Names the evaluation points; apart from the keys (seed, epoch, condition) of training points.
 _KEY = (0x5EED, 0xE7A1, 0)
 
 # Points that go through the network at once: bounds memory, 65,536 · width numbers per layer.
 _CHUNK = 65_536
+# The same for residuals, whose points carry derivatives too.
+_RESIDUAL_CHUNK = 8192
+
+# Points of every time that the error is told for.
+_POINTS_OF_A_TIME = 2000
 
 
-def predict(network: AnyNetwork, theta: Tensor, x: Tensor, chunk: int = _CHUNK) -> Tensor:
-    """The network's fields at many points, without gradients and in bounded memory.
+def predict(problem: Problem, network: AnyNetwork, theta: Tensor, x: Tensor, chunk: int = _CHUNK) -> Tensor:
+    """The problem's fields at many points, without gradients and in bounded memory.
 
     Args:
+        problem: names the fields.
         network: on the dtype and device of theta.
         theta: (P,) parameters.
         x: (m, d) points of any dtype, on the device of theta.
@@ -40,8 +62,46 @@ def predict(network: AnyNetwork, theta: Tensor, x: Tensor, chunk: int = _CHUNK) 
         (m, fields) float64.
     """
     with torch.no_grad():
-        parts = [network(theta, part.to(theta)).double() for part in x.split(chunk)]
+        parts = [fields_at(problem, network, theta, part.to(theta)).double() for part in x.split(chunk)]
     return torch.cat(parts)
+
+
+def compare(problem: Problem, network: AnyNetwork, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The network's fields beside the known ones, at points of which some may lie outside of the domain.
+
+    Args:
+        problem: gives domain, fields and solution.
+        network: on the dtype and device of theta.
+        theta: (P,) parameters.
+        x: (m, d) float64.
+
+    Returns:
+        u and u*, (m, fields) float64 on the CPU; nan outside of the domain; u* None where it is not known.
+    """
+    inside = problem.domain.contains(x)
+    points = x[inside].to(theta.device)
+
+    def spread(found: Tensor) -> Tensor:
+        full = torch.full((len(x), len(problem.fields)), math.nan, dtype=torch.float64)
+        full[inside.cpu()] = found.double().cpu()
+        return full
+
+    if not len(points):
+        nothing = torch.full((len(x), len(problem.fields)), math.nan, dtype=torch.float64)
+        return nothing, None if problem.solution is None else nothing.clone()
+    u = spread(predict(problem, network, theta.detach(), points))
+    return u, None if problem.solution is None else spread(known_at(problem, points))
+
+
+def known_at(problem: Problem, x: Tensor) -> Tensor:
+    """The known solution at many points x (m, d), in bounded memory, (m, fields) float64."""
+    with torch.no_grad():
+        return torch.cat([problem.reference(part).double() for part in x.split(_CHUNK)])
+
+
+def time_axis(names: Sequence[str]) -> int | None:
+    """Which of a domain's coordinates is time, by its name ("t" or "time"); None where none is."""
+    return next((i for i, name in enumerate(names) if name in TIME), None)
 
 
 class Evaluation:
@@ -70,12 +130,12 @@ class Evaluation:
             raise ValueError(f"Evaluation: points={points!r} must be a whole number ≥ 1")
         self.problem, self.network = problem, network.to(dtype, device)
         self.dtype, self.device = dtype, torch.device(device)
-        self.points = problem.domain.interior.sample(0, points, _KEY, "kronecker", device)
+        drawn = problem.domain.interior.sample(0, points, _KEY, "kronecker", device)
+        self.points = drawn[:, : problem.domain.dim]
         self.reference = None if problem.solution is None else self._reference()
 
     def _reference(self) -> Tensor:
-        parts = [self.problem.reference(x).double() for x in self.points.split(_CHUNK)]
-        reference = torch.cat(parts)
+        reference = known_at(self.problem, self.points)
         bad = (~reference.isfinite().all(dim=1)).nonzero()
         if len(bad):
             first = int(bad[0])
@@ -99,7 +159,7 @@ class Evaluation:
         difference = self._difference(theta)
         return _ratio(float(difference.norm()), float(self.reference.norm()))
 
-    def errors(self, theta: Tensor) -> dict[str, float | dict[str, float]]:
+    def errors(self, theta: Tensor) -> dict[str, Any]:
         """Every error of one set of parameters.
 
         Args:
@@ -109,24 +169,104 @@ class Evaluation:
             relative_l2: ‖u − u*‖ / ‖u*‖ over all points and fields.
             max_error: max |u − u*| over all points and fields.
             fields: the relative L2 error of each field by its name.
+            fields_max_error: the largest error of each field by its name.
             Each is nan without a solution; a relative error also where u* vanishes at every point.
         """
+        names = self.problem.fields
         if self.reference is None:
-            nothing = dict.fromkeys(self.problem.fields, math.nan)
-            return {"relative_l2": math.nan, "max_error": math.nan, "fields": nothing}
+            nothing = dict.fromkeys(names, math.nan)
+            empty = {"fields": nothing, "fields_max_error": dict(nothing)}
+            return {"relative_l2": math.nan, "max_error": math.nan, **empty}
         difference = self._difference(theta)
         error, known = difference.norm(dim=0).tolist(), self.reference.norm(dim=0).tolist()
-        names = zip(self.problem.fields, error, known, strict=True)
+        largest = difference.abs().amax(dim=0).tolist()
         return {
             "relative_l2": _ratio(math.hypot(*error), math.hypot(*known)),
             "max_error": float(difference.abs().max()),
-            "fields": {name: _ratio(e, k) for name, e, k in names},
+            "fields": {n: _ratio(e, k) for n, e, k in zip(names, error, known, strict=True)},
+            "fields_max_error": dict(zip(names, largest, strict=True)),
         }
+
+    def over_time(self, theta: Tensor, times: int = 21) -> dict[str, Any] | None:
+        """The errors at several times, from the first to the last of the domain.
+
+        The points of a time are those of the evaluation (2,000 at most) moved to it, less those that the
+        domain does not contain.
+
+        Args:
+            theta: (P,) parameters.
+            times: how many, evenly spaced.
+
+        Returns:
+            axis: the name of time.
+            times: (times,) numbers.
+            relative_l2: (times,) over all fields; nan where the solution vanishes or is not finite.
+            fields: the same for each field by its name.
+            None without a solution, or where no coordinate is time.
+        """
+        domain = self.problem.domain
+        axis = time_axis(domain.names)
+        if self.reference is None or axis is None:
+            return None
+        moments = torch.linspace(*domain.bounds[axis], times, dtype=torch.float64).tolist()
+        total: list[float] = []
+        fields: dict[str, list[float]] = {name: [] for name in self.problem.fields}
+        for moment in moments:
+            x = self.points[:_POINTS_OF_A_TIME].clone()
+            x[:, axis] = moment
+            x = x[domain.contains(x)]
+            known = known_at(self.problem, x) if len(x) else x.new_zeros(0, len(fields))
+            error = (self._fields(theta, x) - known if len(x) else known).norm(dim=0).tolist()
+            size = known.norm(dim=0).tolist()
+            total.append(_ratio(math.hypot(*error), math.hypot(*size)))
+            for name, e, k in zip(fields, error, size, strict=True):
+                fields[name].append(_ratio(e, k))
+        return {"axis": domain.names[axis], "times": moments, "relative_l2": total, "fields": fields}
 
     def _difference(self, theta: Tensor) -> Tensor:
         assert self.reference is not None
+        return self._fields(theta, self.points) - self.reference
+
+    def _fields(self, theta: Tensor, x: Tensor) -> Tensor:
         theta = theta.detach().to(dtype=self.dtype, device=self.device)
-        return predict(self.network, theta, self.points) - self.reference
+        return predict(self.problem, self.network, theta, x)
+
+
+def residual_norms(
+    problem: Problem, network: AnyNetwork, theta: Tensor, points: int = 10_000
+) -> dict[str, dict[str, float]]:
+    """How well every condition is met on points that no run trains on; needs no solution.
+
+    Args:
+        problem: its conditions.
+        network: on the dtype and device of theta.
+        theta: (P,) parameters.
+        points: of every condition; one that holds data is asked at its own points.
+
+    Returns:
+        By the conditions' names: points, rms = √(mean over points of Σ_components r²) and max = max |r|.
+        Weights do not count.
+    """
+    drawn = []
+    for number, condition in enumerate(problem.conditions):
+        count = condition.points if _holds_data(condition.region) else points
+        key = (*_KEY[:2], 1 + number)
+        drawn.append(condition.region.sample(0, count, key, condition.sampling, theta.device).to(theta))
+    weights = theta.new_ones(len(problem.conditions))
+    collocation = Collocation(problem, network, drawn, weights, _RESIDUAL_CHUNK)
+    with torch.no_grad():
+        residual = collocation.residual(theta.detach()).double()
+    norms = {}
+    for condition, rows, x in zip(problem.conditions, collocation.condition_rows, drawn, strict=True):
+        r = residual[rows]
+        rms = math.sqrt(float(r.square().sum()) / len(x))
+        norms[condition.name] = {"points": len(x), "rms": rms, "max": float(r.abs().max())}
+    return norms
+
+
+def _holds_data(region: Region) -> bool:
+    """Whether a region's points carry more than a normal: they are as many as there are."""
+    return any(not name.startswith("normal:") for name in getattr(region, "columns", ()))
 
 
 def _ratio(error: float, known: float) -> float:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from sngd.taylor import Alpha, Channel, Laplacian
+from sngd.taylor import Alpha, Channel, Laplacian, parts
 
 __all__ = ["STEP", "Recipe", "derivatives", "error_of_nests", "make_recipe", "nest", "relative_difference"]
 
@@ -52,28 +52,21 @@ def make_recipe(channels: tuple[Channel, ...]) -> Recipe:
     Args:
         channels: downward closed, the value among them.
     """
-    needed = [_plain(channel) for channel in channels]
+    needed = [parts(channel) if isinstance(channel, Laplacian) else {channel: 1} for channel in channels]
     nests: list[Alpha] = []
-    for alpha in sorted({alpha for parts in needed for alpha in parts}, key=lambda a: (-len(a), a)):
+    for alpha in sorted({alpha for terms in needed for alpha in terms}, key=lambda a: (-len(a), a)):
         if not any(_contains(one, alpha) for one in nests):
             nests.append(alpha)
     orders = sorted({len(one) for one in nests}, reverse=True)
     groups = tuple(tuple(one for one in nests if len(one) == m) for m in orders)
-    terms = []
-    for parts in needed:
+    recipes = []
+    for terms in needed:
         weights: dict[tuple[int, int], list[float]] = {}
-        for alpha, times in parts.items():
+        for alpha, times in terms.items():
             group, number, bits = _find(groups, alpha)
             weights.setdefault((group, bits), [0.0] * len(groups[group]))[number] += times
-        terms.append(tuple((group, bits, tuple(w)) for (group, bits), w in weights.items()))
-    return Recipe(groups, tuple(terms))
-
-
-def _plain(channel: Channel) -> dict[Alpha, int]:
-    """Multiplicities of the plain derivatives that a channel is the sum of."""
-    if isinstance(channel, Laplacian):
-        return {(axis, axis): 1 for axis in channel.axes}
-    return {channel: 1}
+        recipes.append(tuple((group, bits, tuple(w)) for (group, bits), w in weights.items()))
+    return Recipe(groups, tuple(recipes))
 
 
 def _contains(larger: Alpha, alpha: Alpha) -> bool:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from sngd.activations import NETWORK_ACTIVATIONS
-from sngd.domain import Box
+from sngd.geometry.shape import Shape
 from sngd.taylor import Channel, Laplacian, TaylorRules
 
 __all__ = ["MLP", "SIREN", "AnyNetwork", "Network"]
@@ -75,7 +75,7 @@ class Embedding:
             phase = x @ self.waves
             c, s = torch.cos(phase), torch.sin(phase)
             for number, channel in enumerate(channels):
-                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
+                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and every Δ gives two orders and Σ κ_i²
                 order, factor = self._factor(channel)
                 cycle = (c, -s, -c, s)
                 h[number, :, a : a + m] = cycle[order % 4] * factor
@@ -84,11 +84,13 @@ class Embedding:
 
     def _factor(self, channel: Channel) -> tuple[int, Tensor]:
         if isinstance(channel, Laplacian):
-            return 2, self.waves[list(channel.axes)].square().sum(0)
+            squares = self.waves[list(channel.axes)].square().sum(0)
+            order, factor = self._factor(channel.along)
+            return order + 2 * channel.power, factor * squares**channel.power
         return len(channel), self.waves[list(channel)].prod(0)
 
 
-def embed(domain: Box, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
+def embed(domain: Shape, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
     """The embedding of a box: every axis mapped to [−1, 1], periodic ones to harmonics.
 
     Args:
@@ -340,7 +342,7 @@ class MLP:
         if self.initialization not in ("glorot", "torch"):
             raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
 
-    def build(self, domain: Box, fields: int, seed: int) -> Network:
+    def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a box and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed)
         widths = (embedding.features, *self.hidden, fields)
@@ -371,7 +373,7 @@ class SIREN:
         if not (math.isfinite(self.omega) and self.omega > 0):
             raise ValueError(f"omega={self.omega} must be finite and > 0")
 
-    def build(self, domain: Box, fields: int, seed: int) -> Network:
+    def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a box and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, 0, 1.0, seed)
         widths = (embedding.features, *self.hidden, fields)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from sngd.allocation import is_out_of_memory
 from sngd.coefficient import Coefficient
-from sngd.domain import Axis, Box, Region, Sampling
+from sngd.geometry.regions import Axis, Region
+from sngd.geometry.shape import Shape
 from sngd.jet import Jet, coordinate, recorder
+from sngd.sampling import Sampling
 from sngd.taylor import Channel, close
 
 __all__ = ["Condition", "Points", "Problem"]
@@ -201,7 +203,7 @@ class Problem:
 
     def __init__(
         self,
-        domain: Box,
+        domain: Shape,
         conditions: Sequence[Condition],
         *,
         fields: Sequence[str] = ("u",),

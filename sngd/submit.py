@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sngd.config import load_source, parse_overrides
+from sngd.library import config_path
 
 __all__ = ["render", "slurm_time", "submit"]
 
@@ -39,12 +40,14 @@ def submit(given: list[str]) -> int:
         parser.print_help()
         return 0 if given else 2
     options, flags = parser.parse_known_args(given)
-    config = Path(options.config)
-    runs = _check(config, flags, f"sngd submit {config}")
+    config = config_path(options.config)
+    runs = _check(config, flags, f"sngd submit {options.config}")
     if config.suffix == ".txt" and options.array is None:
         options.array = f"1-{runs}"
     name = "array" if options.array else "preempt" if options.preemptible else "train"
-    script = render(_template(name), _slurm_options(options), [str(config), *flags], options.ranks_per_node)
+    script = render(
+        _template(name), _slurm_options(options), [options.config, *flags], options.ranks_per_node
+    )
     command = ["sbatch", "--parsable"]
     if options.dry_run:
         print(script, end="")
@@ -69,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "config",
         metavar="CONFIG",
-        help="a Python file that assigns run, or a .txt file: CONFIG [flags] a line",
+        help="a Python file that assigns run, problems:NAME, or a .txt file: CONFIG [flags] a line",
     )
     add("--nodes", type=int, default=1, help="how many nodes (default 1)")
     add("--gpus-per-node", type=int, help="GPUs of a node, each for one rank")
@@ -98,7 +101,7 @@ def _check(config: Path, flags: list[str], program: str) -> int:
     for number, line in enumerate(lines, 1):
         path, *own = line.split() or [""]
         try:
-            run, _ = load_source(Path(path))
+            run, _ = load_source(config_path(path))
             parse_overrides(run, [*own, *flags], f"{config}:{number}")
         except ValueError as error:
             raise ValueError(f"{config}:{number}: {error}") from error
@@ -113,7 +116,7 @@ def _slurm_options(options: argparse.Namespace) -> dict[str, str]:
             raise ValueError(f"--{name.replace('_', '-')}={value} must be a whole number ≥ 1")
     if options.array is not None and not _ARRAY.fullmatch(options.array):
         raise ValueError(f"--array={options.array!r} must be numbers and ranges, e.g. 0-9 or 0-9%4 or 1,3,7")
-    filled = {"job-name": options.job_name or options.config.rpartition("/")[2].partition(".")[0]}
+    filled = {"job-name": options.job_name or config_path(options.config).name.partition(".")[0]}
     for name in (*_PASSED_ON, "array"):
         value = getattr(options, name)
         if value is not None:
@@ -217,6 +220,7 @@ def _results(options: argparse.Namespace, flags: list[str], job: str) -> str:
         name, equals, value = flag.partition("=")
         if name in ("--run-dir", "--run_dir"):
             return (value if equals else flags[number + 1]) + ("/TASK" if options.array else "")
-    if Path(options.config).suffix != ".py":
+    config = config_path(options.config)
+    if config.suffix != ".py":
         return f"runs/NAME-job{job}_TASK"
-    return f"runs/{Path(options.config).stem}-job{job}{'_TASK' if options.array else ''}"
+    return f"runs/{config.stem}-job{job}{'_TASK' if options.array else ''}"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sngd import MLP, RunConfig
-from sngd.cli import _rank_count
+from sngd.commands.runs import rank_count
 from sngd.devices import pick_device, pick_threads
 from sngd.launcher import Launch
 from sngd.problems import burgers, heat
@@ -54,14 +54,14 @@ def test_more_ranks_than_gpus_are_refused(gpus):
 
 def test_ranks_are_started_by_one_of_both(gpus):
     gpus(3)
-    assert _rank_count("auto", "auto", ALONE) == 3
-    assert _rank_count("4", "cpu", ALONE) == 4
+    assert rank_count("auto", "auto", ALONE) == 3
+    assert rank_count("4", "cpu", ALONE) == 4
     # a step of one task has started nobody else; torchrun with one rank has its own rendezvous
-    assert _rank_count("auto", "cuda", Launch("srun")) == 3
-    assert _rank_count("auto", "auto", Launch("torchrun")) == 1
-    assert _rank_count("1", "auto", Launch("openmpi", 1, 2, 1, 2)) == 1
+    assert rank_count("auto", "cuda", Launch("srun")) == 3
+    assert rank_count("auto", "auto", Launch("torchrun")) == 1
+    assert rank_count("1", "auto", Launch("openmpi", 1, 2, 1, 2)) == 1
     with pytest.raises(ValueError) as refused:
-        _rank_count("2", "auto", Launch("openmpi", 1, 2, 1, 2))
+        rank_count("2", "auto", Launch("openmpi", 1, 2, 1, 2))
     told = "--ranks=2, but mpirun (Open MPI) has already started 2 ranks: leave --ranks out"
     assert str(refused.value) == told
 

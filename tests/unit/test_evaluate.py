@@ -124,7 +124,7 @@ def test_float32_is_the_network_alone_norms_are_float64() -> None:
     double = Evaluation(problem, network, points=200)
     assert single.reference is not None
     assert single.reference.dtype == torch.float64
-    values = predict(single.network, network.initial.float(), single.points)
+    values = predict(problem, single.network, network.initial.float(), single.points)
     assert values.dtype == torch.float64
     a, b = single.relative_l2(network.initial.float()), double.relative_l2(network.initial)
     assert a != b
@@ -132,7 +132,7 @@ def test_float32_is_the_network_alone_norms_are_float64() -> None:
 
 
 def test_chunks_bound_the_points_at_once_and_change_nothing() -> None:
-    _, network = make()
+    problem, network = make()
     x = torch.rand(25, 2, dtype=torch.float64)
     seen: list[int] = []
 
@@ -140,7 +140,7 @@ def test_chunks_bound_the_points_at_once_and_change_nothing() -> None:
         seen.append(len(part))
         return network(theta, part)
 
-    values = predict(watched, network.initial.requires_grad_(), x, chunk=10)  # type: ignore[arg-type]
+    values = predict(problem, watched, network.initial.requires_grad_(), x, chunk=10)  # type: ignore[arg-type]
     assert seen == [10, 10, 5]
     assert not values.requires_grad
     torch.testing.assert_close(values, network(network.initial.detach(), x), rtol=1e-14, atol=1e-14)

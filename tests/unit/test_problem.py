@@ -118,7 +118,7 @@ def test_derivatives_along_axes_of_another_domain_are_refused() -> None:
         ({"weight": 0}, "weight=0 must be finite and > 0"),
         ({"weight": float("nan")}, "weight=nan"),
         ({"weight": "1"}, "weight='1'"),
-        ({"sampling": "sobol"}, "sampling='sobol' must be"),
+        ({"sampling": "halton"}, "sampling='halton' must be one of"),
     ],
 )
 def test_bad_conditions_are_refused(changes: dict, message: str) -> None:

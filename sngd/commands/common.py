@@ -1,0 +1,109 @@
+"""What commands have in common: the run that CONFIG means, the one that a run folder holds, complaints."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from sngd.checkpoint import Checkpoint
+from sngd.composite import build_network
+from sngd.config import RunConfig, load_source, parse_overrides
+from sngd.folder import CONFIG, Source
+from sngd.library import config_path
+from sngd.networks import AnyNetwork
+
+__all__ = ["complain", "load", "restore", "run_folder_parser"]
+
+
+def complain(message: str, trace: BaseException | None = None) -> None:
+    """An error in one line on standard error, after the trace of what nobody has foreseen."""
+    if trace is not None:
+        traceback.print_exception(trace)
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+
+
+def load(config: str, flags: list[str], program: str) -> tuple[RunConfig, Source]:
+    """The run of a config file, of problems:NAME or of a run folder's config.json, with flags applied.
+
+    Raises:
+        ValueError: there is no such config, or it defines no sound run.
+    """
+    path = config_path(config)
+    if path.suffix == ".json":
+        return _load_saved(path, flags, program)
+    run, text = load_source(path)
+    return parse_overrides(run, flags, program), Source(path, text, flags)
+
+
+def _load_saved(path: Path, flags: list[str], program: str) -> tuple[RunConfig, Source]:
+    try:
+        saved = json.loads(path.read_text())["source"]
+        original, text, stored = Path(saved["path"]), saved["text"], list(saved["flags"])
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is not the config.json of a run: {error}") from error
+    if not all(isinstance(flag, str) for flag in stored):
+        raise ValueError(f"{str(path)!r} is not the config.json of a run: source.flags={stored!r}")
+    stored = _without(stored, "--run-dir")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / original.name
+        copy.write_text(text)
+        with _importable(original.resolve().parent):
+            run, _ = load_source(copy)
+    return parse_overrides(run, [*stored, *flags], program), Source(original, text, [*stored, *flags])
+
+
+def _without(flags: list[str], name: str) -> list[str]:
+    """Flags less one of them and its value: a run folder is never used twice."""
+    spellings = (name, name[:2] + name[2:].replace("-", "_"))
+    kept, skip = [], False
+    for flag in flags:
+        named = flag in spellings or flag.startswith(tuple(f"{spelling}=" for spelling in spellings))
+        if not skip and not named:
+            kept.append(flag)
+        skip = flag in spellings and not skip
+    return kept
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def run_folder_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser of `sngd COMMAND RUN`."""
+    parser = argparse.ArgumentParser(prog=f"sngd {command}", description=description)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    return parser
+
+
+def restore(folder: Path) -> tuple[RunConfig, AnyNetwork, Tensor]:
+    """Config, network and last parameters (P,) of a run folder.
+
+    Raises:
+        ValueError: it holds no run, or a damaged one.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"run folder {str(folder)!r} does not exist")
+    run, _ = load(str(folder / CONFIG), [], "sngd")
+    theta = Checkpoint.load(folder).theta
+    network = build_network(run.problem, run.network, run.seed)
+    if theta.numel() != network.parameters:
+        raise ValueError(
+            f"the checkpoint holds {theta.numel()} parameters, the config's network has {network.parameters}"
+        )
+    return run, network.to(theta.dtype, "cpu"), theta

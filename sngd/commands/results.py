@@ -1,0 +1,166 @@
+"""`sngd eval`, `sngd plot`, `sngd export`: what a finished run has come to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.table
+
+from sngd.audience import PICTURES, draw
+from sngd.commands.common import restore, run_folder_parser
+from sngd.devices import pick_device
+from sngd.evaluate import Evaluation, residual_norms
+from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
+from sngd.launcher import Launch
+from sngd.problem import Problem
+from sngd.tracking.base import plain
+
+__all__ = ["evaluate", "export", "plot"]
+
+# A residual's points carry derivatives: so many of them take as long as all others.
+_RESIDUAL_POINTS = 10_000
+
+
+def evaluate(given: list[str]) -> int:
+    """The command `sngd eval`."""
+    parser = run_folder_parser(
+        "eval",
+        "Errors of a finished run against the known solution, if there is one, and the residual of every "
+        "condition, on points that no run trains on: tables on a terminal, JSON elsewhere.",
+    )
+    parser.add_argument("--points", type=int, default=100_000, help="evaluation points (default 100000)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--json", action="store_true", help="JSON on a terminal too")
+    options = parser.parse_args(given)
+    if options.points < 1:
+        raise ValueError(f"--points={options.points} must be ≥ 1")
+    run, network, theta = restore(options.run)
+    device = pick_device(options.device, Launch("alone"))
+    network, theta = network.to(theta.dtype, device), theta.to(device)
+    evaluation = Evaluation(run.problem, network, options.points, theta.dtype, device)
+    report: dict[str, Any] = {"problem": run.problem.name, "points": options.points}
+    report |= evaluation.errors(theta)
+    report["over_time"] = evaluation.over_time(theta)
+    held_out = min(options.points, _RESIDUAL_POINTS)
+    report["residuals"] = residual_norms(run.problem, network, theta, held_out)
+    if options.json or not sys.stdout.isatty():
+        print(json.dumps(plain(report), indent=2))
+    else:
+        _show(report, options.run, run.problem, rich.console.Console(highlight=False, emoji=False))
+    return 0
+
+
+def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.console.Console) -> None:
+    """The report as tables."""
+    console.print(f"{folder}: {problem.name}, {report['points']:,} points", markup=False)
+    if problem.solution is None:
+        console.print("no known solution to compare with", style="dim")
+    else:
+        rows = [(n, report["fields"][n], report["fields_max_error"][n]) for n in problem.fields]
+        if len(rows) > 1:
+            rows.append(("all", report["relative_l2"], report["max_error"]))
+        console.print(_table(("field", "relative L2 error", "largest error"), rows))
+    if (over := report["over_time"]) is not None:
+        names = list(over["fields"])
+        columns = [over["fields"][name] for name in names]
+        heads = (over["axis"], *(f"relative L2 error of {name}" for name in names))
+        every = max(1, (len(over["times"]) - 1) // 10)
+        moments = [f"{moment:.4g}" for moment in over["times"]]
+        console.print(_table(heads, list(zip(moments, *columns, strict=True))[::every]))
+    norms = [(name, n["rms"], n["max"]) for name, n in report["residuals"].items()]
+    console.print(_table(("residual of", "root mean square", "largest"), norms))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> rich.table.Table:
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left")
+    for name, *values in rows:
+        table.add_row(name, *("—" if math.isnan(value) else f"{value:.2e}" for value in values))
+    return table
+
+
+def plot(given: list[str]) -> int:
+    """The command `sngd plot`."""
+    parser = run_folder_parser("plot", "Draw a finished run.")
+    kinds = ", ".join(PICTURES)
+    parser.add_argument(
+        "--what", help=f"which pictures, separated by commas: {kinds}; default: all that apply"
+    )
+    parser.add_argument("--format", default="png", choices=["png", "pdf"])
+    parser.add_argument("--dpi", type=int, default=150, help="dots per inch (default 150)")
+    options = parser.parse_args(given)
+    what = list(PICTURES) if options.what is None else options.what.split(",")
+    if unknown := [name for name in what if name not in PICTURES]:
+        raise ValueError(f"--what={options.what}: there is no picture {unknown[0]!r}, there are {kinds}")
+    if not 20 <= options.dpi <= 1200:
+        raise ValueError(f"--dpi={options.dpi} must be between 20 and 1200")
+    run, network, theta = restore(options.run)
+    drawn = draw(run, network, theta, options.run, what, options.format, options.dpi)
+    for picture in drawn:
+        print(picture)
+    if not drawn:
+        raise ValueError(f"--what={options.what}: this run has nothing to draw of that")
+    return 0
+
+
+def export(given: list[str]) -> int:
+    """The command `sngd export`."""
+    parser = run_folder_parser(
+        "export",
+        "Write a finished run's fields on a grid or at points (npz, vtk), or its network (pt2: a program of "
+        "torch.export, which takes the place of TorchScript; onnx). vtk and onnx need sngd[export].",
+    )
+    add = parser.add_argument
+    add("--format", choices=list(FORMATS), help="default: by the suffix of FILE, or else npz")
+    add("--grid", help="points along every axis, e.g. 101x101; 1 holds an axis in the middle")
+    add("--points", type=Path, metavar="FILE", help="a column for each coordinate: .csv, .npy or .npz")
+    add("-o", "--output", type=Path, metavar="FILE", help="default: fields or network, in the run folder")
+    options = parser.parse_args(given)
+    form = options.format or _form_of(options.output)
+    if options.grid is not None and options.points is not None:
+        raise ValueError("--grid and --points exclude each other: fields are written on one or the other")
+    fields = form in ("npz", "vtk")
+    if not fields and (options.grid or options.points):
+        raise ValueError(
+            f"--format={form} writes the network, which takes any points: leave --grid, --points out"
+        )
+    run, network, theta = restore(options.run)
+    path = options.output or options.run / f"{'fields' if fields else 'network'}{FORMATS[form]}"
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--output={str(path)!r} cannot be written: its folder does not exist")
+    if fields:
+        where = _where(options, run.problem)
+        print(export_fields(run.problem, network, theta, where, path, form))
+    else:
+        print(export_network(run.problem, network, theta, path, form))
+    return 0
+
+
+def _form_of(path: Path | None) -> str:
+    if path is None:
+        return "npz"
+    for form, suffix in FORMATS.items():
+        if path.suffix == suffix:
+            return form
+    known = ", ".join(FORMATS.values())
+    raise ValueError(f"--output={str(path)!r} has none of the suffixes {known}: name one by --format")
+
+
+def _where(options: argparse.Namespace, problem: Problem) -> Sampled:
+    if options.points is not None:
+        return read_points(options.points, problem.domain.names)
+    if options.grid is None:
+        return Sampled.grid(problem, default_counts(problem.domain.dim))
+    words = options.grid.split("x")
+    if not all(word.isdecimal() for word in words):
+        raise ValueError(f"--grid={options.grid} must be whole numbers with x between them, e.g. 101x101")
+    return Sampled.grid(problem, [int(word) for word in words])

@@ -1,0 +1,113 @@
+"""`sngd train`, `sngd resume`, `sngd status`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from sngd.commands.common import complain, load, run_folder_parser
+from sngd.exit_codes import INTERRUPTED, RESUME, USER_ERROR
+from sngd.folder import CONFIG, Standing, check_folder
+from sngd.launcher import Launch, detect
+from sngd.local_ranks import start_local_ranks
+from sngd.run import execute
+from sngd.stopping import TOLD_TO_END
+
+__all__ = ["rank_count", "resume", "status", "train"]
+
+
+def train(given: list[str]) -> int:
+    """The command `sngd train`."""
+    parser = argparse.ArgumentParser(
+        prog="sngd train",
+        allow_abbrev=False,
+        description="Train the run that CONFIG defines; every field of it can be replaced by a flag.",
+        epilog="`sngd train CONFIG --help` lists the fields with the values that CONFIG gives them.",
+        add_help=False,
+    )
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="a Python file that assigns run, problems:NAME, or a run's config.json",
+    )
+    parser.add_argument(
+        "--ranks", default="1", help='processes to start here: a number, or "auto" for all GPUs or cores'
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --run-dir, if there is one"
+    )
+    if not given or given[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0 if given else USER_ERROR
+    options, flags = parser.parse_known_args(given)
+    launch = detect(os.environ)
+    run, source = load(options.config, flags, f"sngd train {options.config}")
+    if options.resume and run.run_dir is None and launch.job is None:
+        raise ValueError("--resume needs --run-dir, the folder of the run to go on with")
+    taken = None if options.resume else check_folder(run.run_dir)
+    if taken and launch.size == 1 and not launch.restart:
+        raise ValueError(taken)
+    count = rank_count(options.ranks, run.device, launch)
+    if count > 1:
+        switches = ["--quiet"] * options.quiet + ["--resume"] * options.resume
+        return start_local_ranks(count, ["train", options.config, *flags, *switches])
+    trained = execute(run, source, quiet=options.quiet, resume=options.resume)
+    return 0 if trained is None else _exit_code(trained.result["stop_reason"], launch)
+
+
+def _exit_code(reason: str, launch: Launch) -> int:
+    """What a run that has come to an end tells whoever started it."""
+    if reason == "superseded":
+        if launch.rank == 0:
+            complain("another start of this run has taken over its folder; this one has left it alone")
+        return 1
+    if reason in TOLD_TO_END:
+        # torchrun takes any other code for a failure, and would start the ranks again
+        return 0 if launch.launcher == "torchrun" else RESUME
+    return INTERRUPTED if reason == "interrupted" else 0
+
+
+def rank_count(wanted: str, device: str, launch: Launch) -> int:
+    """How many ranks `--ranks` starts here.
+
+    Raises:
+        ValueError: it is no such number, or a launcher has started ranks already.
+    """
+    started = launch.size > 1 or launch.rendezvous_given
+    if wanted == "auto":
+        if started:
+            return 1
+        if device != "cpu" and torch.cuda.is_available():
+            return torch.cuda.device_count()
+        return len(os.sched_getaffinity(0))
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise ValueError(f'--ranks={wanted} must be a whole number ≥ 1, or "auto"')
+    if int(wanted) > 1 and started:
+        raise ValueError(
+            f"--ranks={wanted}, but {launch.title} has already started {launch.size} "
+            f"rank{'s' * (launch.size > 1)}: leave --ranks out"
+        )
+    return int(wanted)
+
+
+def resume(given: list[str]) -> int:
+    """The command `sngd resume`."""
+    if not given or given[0].startswith("-"):
+        print("usage: sngd resume RUN [flags of sngd train]\n\nGo on with the run in the folder RUN.")
+        return 0 if given and given[0] in ("-h", "--help") else USER_ERROR
+    folder = Path(given[0])
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
+    return train([str(folder / CONFIG), "--run-dir", str(folder), "--resume", *given[1:]])
+
+
+def status(given: list[str]) -> int:
+    """The command `sngd status`."""
+    options = run_folder_parser("status", "Where a run stands.").parse_args(given)
+    standing = Standing.of(options.run)
+    print(f"{options.run}: {standing.text}")
+    return 0 if standing.finished else RESUME if standing.resumable else 1
