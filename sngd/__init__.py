@@ -14,6 +14,7 @@ One training step is one walk through the package:
     layers        what every network is to the rest
     networks      layers of matrices that Taylor channels travel through
     graph         networks of layers, gates and products; architectures made of them
+    general       any torch module by forward and reverse mode; modules, which path it takes
     composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
@@ -40,6 +41,7 @@ from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
 from sngd.jet import Jet, biharmonic, d, laplacian
+from sngd.modules import Module
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
@@ -68,6 +70,7 @@ __all__ = [
     "GatedMLP",
     "Jet",
     "Mesh",
+    "Module",
     "PirateNet",
     "PointCloud",
     "Points",

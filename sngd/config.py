@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import torch
 import tyro
+from torch import nn
 
 from sngd.checks import positive, require, whole
+from sngd.modules import AnyConfig, Module, wrapped
 from sngd.networks import MLP, NetworkConfig
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
@@ -30,7 +32,8 @@ class RunConfig:
 
     Args:
         problem: the equation with its conditions.
-        network: its architecture; of several {"u, v": MLP(...), "k": MLP(...)}, by their outputs.
+        network: its architecture; of several {"u, v": MLP(...), "k": MLP(...)}, by their outputs. A
+            torch.nn.Module stands for Module(it).
         optimizer: how it is trained; a name of `sngd.optimizers.OPTIMIZERS` takes that one's defaults.
         warmup: what takes the first steps, before the optimizer goes on from where they lead.
         warmup_steps: how many steps those are; 0 for none.
@@ -58,7 +61,7 @@ class RunConfig:
     """
 
     problem: Problem
-    network: tyro.conf.AvoidSubcommands[NetworkConfig] = MLP()
+    network: AnyConfig = MLP()
     optimizer: tyro.conf.AvoidSubcommands[AnyOptimizer] = SNGD()
     warmup: Adam = Adam()
     warmup_steps: int = 0
@@ -81,13 +84,14 @@ class RunConfig:
     def __post_init__(self) -> None:
         if isinstance(self.optimizer, str):
             object.__setattr__(self, "optimizer", named(self.optimizer))
+        object.__setattr__(self, "network", wrapped(self.network))
         optimizers = tuple(OPTIMIZERS.values())
         checks = [
             ("problem", isinstance(self.problem, Problem), "a Problem"),
             (
                 "network",
-                isinstance(self.network, get_args(NetworkConfig)) or _several(self.network),
-                "an architecture, e.g. MLP(...), or a dict of one for each output",
+                isinstance(self.network, _kinds()) or _several(self.network),
+                "an architecture, e.g. MLP(...), a torch.nn.Module, or a dict of one for each output",
             ),
             (
                 "optimizer",
@@ -143,13 +147,17 @@ class RunConfig:
         return torch.float64 if self.precision == "float64" else torch.float32
 
 
+def _kinds() -> tuple[type, ...]:
+    """Of configs of one network."""
+    return (*get_args(NetworkConfig), Module)
+
+
 def _several(network: object) -> bool:
     """Whether these are networks by their outputs."""
-    kinds = get_args(NetworkConfig)
     return (
         isinstance(network, Mapping)
         and bool(network)
-        and all(isinstance(name, str) and isinstance(one, kinds) for name, one in network.items())
+        and all(isinstance(name, str) and isinstance(one, _kinds()) for name, one in network.items())
     )
 
 
@@ -203,7 +211,8 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
     """
     run, arguments = _choose_optimizer(run, arguments)
     hints = get_type_hints(RunConfig, include_extras=True)
-    left_out = {"problem"} | ({"network"} if isinstance(run.network, Mapping) else set())
+    hints["network"] = Annotated[NetworkConfig, tyro.conf.AvoidSubcommands]  # modules have no flags
+    left_out = {"problem"} | ({"network"} if isinstance(run.network, (Mapping, Module)) else set())
     names = [f.name for f in dataclasses.fields(run) if f.name not in left_out]
     flags = dataclasses.make_dataclass(
         "Flags", [(name, hints[name], dataclasses.field(default=getattr(run, name))) for name in names]
@@ -239,6 +248,10 @@ def describe(run: RunConfig) -> dict[str, Any]:
             return str(value)
         if isinstance(value, Mapping):
             return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, nn.Module):
+            return repr(value)
+        if callable(value):
+            return getattr(value, "__qualname__", type(value).__name__)
         return list(value) if isinstance(value, tuple) else value
 
     fields = {f.name: plain(getattr(run, f.name)) for f in dataclasses.fields(run) if f.name != "problem"}
