@@ -25,12 +25,19 @@ One training step is one walk through the package:
     core          QR over ranks, SVD of the k×k triangle, damped solutions
     trust         damping judged after chord corrections; adaptive rank
     optimizers    the step
+    adaptive      points that move to where the residual is large
+    causal        weights in time
+    curriculum    a known coefficient that changes on the way
+    schedule      all that changes on the way beside θ
     train         the loop
 """
 
+from sngd.adaptive import R3, RAD
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
+from sngd.causal import Causal
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
+from sngd.curriculum import Curriculum
 from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
@@ -46,6 +53,8 @@ __all__ = [
     "ENGDW",
     "LBFGS",
     "MLP",
+    "R3",
+    "RAD",
     "SIREN",
     "SNGD",
     "SOAP",
@@ -55,8 +64,10 @@ __all__ = [
     "Axis",
     "Ball",
     "Box",
+    "Causal",
     "Coefficient",
     "Condition",
+    "Curriculum",
     "Data",
     "Jet",
     "Mesh",
