@@ -29,14 +29,21 @@ One training step is one walk through the package:
     core          QR over ranks, SVD of the k×k triangle, damped solutions
     trust         damping judged after chord corrections; adaptive rank
     optimizers    the step
+    adaptive      points that move to where the residual is large
+    causal        weights in time
+    curriculum    a known coefficient that changes on the way
+    schedule      all that changes on the way beside θ
     train         the loop
 """
 
+from sngd.adaptive import R3, RAD
 from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
+from sngd.causal import Causal
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
 from sngd.conserved import Conserved
+from sngd.curriculum import Curriculum
 from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
@@ -53,6 +60,8 @@ __all__ = [
     "ENGDW",
     "LBFGS",
     "MLP",
+    "R3",
+    "RAD",
     "SIREN",
     "SNGD",
     "SOAP",
@@ -62,9 +71,11 @@ __all__ = [
     "Axis",
     "Ball",
     "Box",
+    "Causal",
     "Coefficient",
     "Condition",
     "Conserved",
+    "Curriculum",
     "Data",
     "Gabor",
     "GatedMLP",

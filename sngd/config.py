@@ -16,7 +16,10 @@ import torch
 import tyro
 from torch import nn
 
+from sngd.adaptive import R3, RAD, chosen_conditions, movable
+from sngd.causal import Causal, time_of
 from sngd.checks import positive, require, whole
+from sngd.curriculum import Curriculum
 from sngd.modules import AnyConfig, Module, wrapped
 from sngd.networks import MLP, NetworkConfig
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
@@ -40,6 +43,9 @@ class RunConfig:
         seed: of initial parameters, collocation points and test matrices.
         balance: shift weight towards conditions that lag behind, once a step.
         resample_every: draw new collocation points every so many steps; 0 keeps the first set.
+        adaptive_points: move points to where the residual is large, RAD(...) or R3(...).
+        causal: Causal(...), weights in time.
+        curriculum: Curriculum(...), a known coefficient that goes from an easy value to the problem's.
         max_steps: stop after so many steps.
         max_seconds: stop after so many seconds of training, comparisons with the known solution left out.
         target_error: stop at this relative L2 error.
@@ -68,6 +74,9 @@ class RunConfig:
     seed: int = 0
     balance: bool = False
     resample_every: int = 0
+    adaptive_points: tyro.conf.AvoidSubcommands[RAD | R3 | None] = None
+    causal: tyro.conf.AvoidSubcommands[Causal | None] = None
+    curriculum: tyro.conf.AvoidSubcommands[Curriculum | None] = None
     max_steps: int = 1000
     max_seconds: float | None = None
     target_error: float | None = None
@@ -103,6 +112,17 @@ class RunConfig:
             ("seed", whole(self.seed, 0) and self.seed < 2**31, "a whole number between 0 and 2**31 − 1"),
             ("balance", isinstance(self.balance, bool), "True or False"),
             ("resample_every", whole(self.resample_every, 0), "a whole number ≥ 0"),
+            (
+                "adaptive_points",
+                self.adaptive_points is None or isinstance(self.adaptive_points, (RAD, R3)),
+                "RAD(...), R3(...) or None",
+            ),
+            ("causal", self.causal is None or isinstance(self.causal, Causal), "Causal(...) or None"),
+            (
+                "curriculum",
+                self.curriculum is None or isinstance(self.curriculum, Curriculum),
+                "Curriculum(...) or None",
+            ),
             ("max_steps", whole(self.max_steps, 1), "a whole number ≥ 1"),
             ("max_seconds", self.max_seconds is None or positive(self.max_seconds), "> 0"),
             ("target_error", self.target_error is None or positive(self.target_error), "> 0"),
@@ -128,11 +148,33 @@ class RunConfig:
             )
         if self.warmup != Adam() and not self.warmup_steps:
             raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
+        self._check_schedule()
         if self.target_error is not None and self.problem.solution is None:
             raise ValueError(
                 f"target_error={self.target_error} needs a known solution, and problem "
                 f"{self.problem.name!r} has none: give Problem(..., solution=...) or leave it out"
             )
+
+    def _check_schedule(self) -> None:
+        """Whether what changes on the way fits the problem and the steps."""
+        if self.adaptive_points is not None:
+            movable(self.adaptive_points, self.problem)
+            if self.resample_every:
+                raise ValueError(
+                    f"resample_every={self.resample_every} and adaptive_points exclude each other: both "
+                    "choose new points"
+                )
+        if self.causal is not None:
+            time_of(self.causal.axis, self.problem, "causal")
+            chosen_conditions(self.causal.conditions, self.problem, "causal")
+        if self.curriculum is not None:
+            self.curriculum.check(self.problem)
+            length = self.curriculum.length(self.problem.known[self.curriculum.coefficient])
+            if length >= self.max_steps:
+                raise ValueError(
+                    f"curriculum takes {length} steps, which must be below max_steps={self.max_steps}: the "
+                    "last ones have the problem's own value"
+                )
 
     @property
     def dtype(self) -> torch.dtype:
