@@ -2,10 +2,10 @@
 
     ∫ ω Δφ + Re ∫ ω (ψ_y φ_x − ψ_x φ_y) = 0 for all φ,   ω = Δψ,   ψ = known + Σ w_kl φ_k(s) φ_l(t)
 
-with s = 2x − 1, t = 2y − 1 and φ_k the polynomials that vanish with their slopes at ±1 and whose second derivatives
-are orthonormal (Shen, "Efficient spectral-Galerkin method I", SIAM J. Sci. Comput. 15, 1994). The known part carries
-the lid: g(x) y² (y − 1) for a regularised lid g, the corners' flow for a uniform one. The pressure is the polynomial
-whose gradient is closest to that of the momentum equations.
+with s = 2x − 1, t = 2y − 1 and φ_k the polynomials that vanish with their slopes at ±1 and whose second
+derivatives are orthonormal (Shen, "Efficient spectral-Galerkin method I", SIAM J. Sci. Comput. 15, 1994). The
+known part carries the lid: g(x) y² (y − 1) for a regularised lid g, the corners' flow for a uniform one. The
+pressure is the polynomial whose gradient is closest to that of the momentum equations, in a weighted norm.
 
 Letters
     N        polynomials φ in each direction
@@ -15,14 +15,15 @@ Letters
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import comb, factorial
+from math import comb, factorial, perm
 
 import numpy as np
 import torch
 from numpy.polynomial import Polynomial, legendre
 
 from references.spectral import Array, chebyshev, rounded, save
-from sngd.problems.cavity import CORNER, REYNOLDS, corner_flow
+from sngd.problems.cavity import REYNOLDS
+from sngd.problems.corner import INERTIA, STOKES, corner_flow
 from sngd.problems.reference import Reference
 
 # (a, b) → ∂_x^a ∂_y^b of the known part of ψ on a grid x (n, 1), y (1, n)
@@ -37,34 +38,58 @@ def regularised(a: int, b: int, x: Array, y: Array) -> Array:
 
 
 def uniform(a: int, b: int, x: Array, y: Array) -> Array:
-    """The stream function of `sngd.problems.cavity.corner_flow`."""
-    down = (-1) ** b
-    return down * (_corner(a, b, x, 1 - y) + (-1) ** a * _corner(a, b, 1 - x, 1 - y))
+    """The stream function of `sngd.problems.corner.corner_flow`."""
+    left, right = _corner(a, b, x, 1 - y, REYNOLDS), _corner(a, b, 1 - x, 1 - y, -REYNOLDS)
+    return (-1) ** b * (left + (-1) ** a * right)
 
 
-def _corner(a: int, b: int, x: Array, y: Array) -> Array:
-    """Derivatives of c(X) c(Y) (B Y + θ (C X + D Y)), by Leibniz's rule."""
+def _corner(a: int, b: int, x: Array, y: Array, reynolds: float) -> Array:
+    """Derivatives of one corner's stream function, by Leibniz's rule."""
     fade = Polynomial([1, 0, 0, -10, 15, -6])
     return sum(
-        comb(a, i) * comb(b, j) * fade.deriv(a - i)(x) * fade.deriv(b - j)(y) * _stokes(i, j, x, y)
+        comb(a, i) * comb(b, j) * fade.deriv(a - i)(x) * fade.deriv(b - j)(y) * _plain(i, j, x, y, reynolds)
         for i in range(a + 1)
         for j in range(b + 1)
     )
 
 
-def _stokes(a: int, b: int, x: Array, y: Array) -> Array:
-    """Derivatives of B Y + θ (C X + D Y)."""
+def _plain(a: int, b: int, x: Array, y: Array, reynolds: float) -> Array:
+    """Derivatives of r f(θ) + reynolds r² F(θ), polynomials of degree 2 in X, Y and θ."""
+    first, c, d = STOKES
+    q = [reynolds * k for k in INERTIA]
+    # coefficients of X^i Y^j in the factors of 1, θ, θ²
+    factors = (
+        {(0, 1): first, (2, 0): q[0] + q[2], (0, 2): q[0] - q[2], (1, 1): 2 * q[5]},
+        {(1, 0): c, (0, 1): d, (2, 0): q[1] + q[3], (0, 2): q[1] - q[3], (1, 1): 2 * q[6]},
+        {(2, 0): q[4], (0, 2): -q[4], (1, 1): 2 * q[7]},
+    )
 
-    def theta(i: int, j: int) -> Array:  # the imaginary part of log z
-        if i < 0 or j < 0:
-            return np.zeros_like(x * y)
-        z = x + 1j * y
-        m = i + j
-        return np.imag(np.log(z) if m == 0 else 1j**j * (-1) ** (m - 1) * factorial(m - 1) / z**m)
+    def polynomial(power: int, i: int, j: int) -> Array:
+        return sum(
+            k * perm(m, i) * perm(n, j) * x ** max(m - i, 0) * y ** max(n - j, 0)
+            for (m, n), k in factors[power].items()
+        )
 
-    first, c, e = CORNER
-    alone = first * y if (a, b) == (0, 0) else first * float((a, b) == (0, 1))
-    return alone + (c * x + e * y) * theta(a, b) + a * c * theta(a - 1, b) + b * e * theta(a, b - 1)
+    return sum(
+        comb(a, i) * comb(b, j) * polynomial(power, a - i, b - j) * _angle(power, i, j, x, y)
+        for power in range(3)
+        for i in range(a + 1)
+        for j in range(b + 1)
+    )
+
+
+def _angle(power: int, a: int, b: int, x: Array, y: Array) -> Array:
+    """Derivatives of 1, θ or θ²; θ is the imaginary part of log z."""
+    if power == 0:
+        return np.full_like(x * y, float(a == b == 0))
+    if power == 2:
+        return sum(
+            comb(a, i) * comb(b, j) * _angle(1, i, j, x, y) * _angle(1, a - i, b - j, x, y)
+            for i in range(a + 1)
+            for j in range(b + 1)
+        )
+    z, order = x + 1j * y, a + b
+    return np.imag(np.log(z) if order == 0 else 1j**b * (-1) ** (order - 1) * factorial(order - 1) / z**order)
 
 
 def clamped(count: int, s: Array, order: int) -> Array:
@@ -129,6 +154,15 @@ class Cavity:
         value, slope = clamped(self.count, s, 0), clamped(self.count, s, 1)
         return _transform(value @ self.w @ slope.T), _transform(-slope @ self.w @ value.T)
 
+    def _weight(self) -> list[tuple[Array, Array]]:
+        """The squared distances from the lid's corners, multiplied, as a sum of products in x and in y.
+
+        A uniform lid's pressure has a logarithm there, of which no polynomial comes close in the norm of its
+        gradient alone.
+        """
+        left, right, down = self.x**2, (1 - self.x) ** 2, (1 - self.x) ** 2
+        return [(left * right, 1 + 0 * down), (left + right, down), (1 + 0 * left, down**2)]
+
     def pressure(self, known_gradient: tuple[Array, Array]) -> Array:
         """Chebyshev coefficients of p less a known part, up to a constant, (N + 4, N + 4)."""
         dpsi = self.derivative
@@ -140,10 +174,13 @@ class Cavity:
         size = self.count + 4
         value = legendre.legvander(self.s, size - 1)
         slope = 2 * legendre.legval(self.s, legendre.legder(np.eye(size))).T
-        weighted = [self.weights[:, None] * m for m in (value, slope)]
-        mass, stiff = value.T @ weighted[0], slope.T @ weighted[1]
-        matrix = np.kron(stiff, mass) + np.kron(mass, stiff)
-        load = weighted[1].T @ force[0] @ weighted[0] + weighted[0].T @ force[1] @ weighted[1]
+        matrix, load = np.zeros((size**2, size**2)), np.zeros((size, size))
+        for along, up in self._weight():
+            values = [(self.weights * w)[:, None] * value for w in (along, up)]
+            slopes = [(self.weights * w)[:, None] * slope for w in (along, up)]
+            matrix += np.kron(slope.T @ slopes[0], value.T @ values[1])
+            matrix += np.kron(value.T @ values[0], slope.T @ slopes[1])
+            load += slopes[0].T @ force[0] @ values[1] + values[0].T @ force[1] @ slopes[1]
         coefficients = np.zeros(size**2)
         coefficients[1:] = np.linalg.solve(matrix[1:, 1:], load.ravel()[1:])
         nodes = legendre.legvander(-np.cos(np.pi * np.arange(size) / (size - 1)), size - 1)
@@ -156,7 +193,7 @@ def _transform(values: Array) -> Array:
 
 def _corner_pressure_gradient(x: Array, y: Array) -> tuple[Array, Array]:
     grid = [torch.tensor(a, requires_grad=True) for a in np.broadcast_arrays(x, y)]
-    slopes = torch.autograd.grad(corner_flow(grid[0], grid[1])[2].sum(), grid)
+    slopes = torch.autograd.grad(corner_flow(grid[0], grid[1], REYNOLDS)[2].sum(), grid)
     return slopes[0].numpy(), slopes[1].numpy()
 
 
@@ -182,8 +219,8 @@ def _coefficients(lid: str, count: int, nodes: int) -> Array:
 def store(lid: str, coarse: int = 28, fine: int = 40, nodes: int = 88) -> None:
     """Solve with two numbers of polynomials and store the second flow.
 
-    The tolerance is the root mean square of the difference, over 10,000 points of the interior, relative to the
-    root mean square of each field; the largest of the three.
+    The tolerance is the root mean square of the difference, over 10,000 points of the interior, relative to
+    the root mean square of each field; the largest of the three.
     """
     x, y = torch.from_numpy(np.random.default_rng(0).uniform(0, 1, (2, 10_000)))
     flows, stored = [], np.zeros(0)
@@ -191,16 +228,17 @@ def store(lid: str, coarse: int = 28, fine: int = 40, nodes: int = 88) -> None:
         stored = rounded(_coefficients(lid, count, nodes))
         reference = Reference(torch.from_numpy(stored), ("chebyshev",) * 2, ((0, 1),) * 2, 0.0, "")
         flow = torch.stack(reference(x, y))
-        flows.append(flow + torch.stack(corner_flow(x, y)) if lid == "uniform" else flow)
+        flows.append(flow + torch.stack(corner_flow(x, y, REYNOLDS)) if lid == "uniform" else flow)
     errors = ((flows[1] - flows[0]).norm(dim=1) / flows[1].norm(dim=1)).tolist()
     largest = (flows[1] - flows[0]).abs().amax(1).tolist()
     named = ", ".join(
         f"{n} {e:.1e} (largest {m:.1e})" for n, e, m in zip("uvp", errors, largest, strict=True)
     )
+    less = ", less the flow of the corners" if lid == "uniform" else ""
     method = (
-        f"Steady flow at Re 100 under a {lid} lid{', less the flow of the corners' if lid == 'uniform' else ''}. "
-        f"Legendre-Galerkin for the stream function with {fine}^2 polynomials on {nodes}^2 Gauss nodes, Newton's "
-        f"method; {coarse}^2 polynomials differ by {named}, root mean squares relative to each field's."
+        f"Steady flow at Re 100 under a {lid} lid{less}. Legendre-Galerkin for the stream function with "
+        f"{fine}^2 polynomials on {nodes}^2 Gauss nodes, Newton's method; {coarse}^2 polynomials differ by "
+        f"{named}, root mean squares relative to each field's."
     )
     save(f"cavity_{lid}", stored, ("chebyshev",) * 2, ((0, 1),) * 2, max(errors), method)
     print(method)

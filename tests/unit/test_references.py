@@ -14,6 +14,7 @@ from references.spectral import chebyshev, fourier, lobatto, march
 from sngd.jet import Jet
 from sngd.problem import Points
 from sngd.problems import allen_cahn, cavity, gray_scott, kdv, kuramoto_sivashinsky, reference, schroedinger
+from sngd.problems.corner import corner_flow
 from sngd.problems.reference import Reference, load_reference
 from tests.reference import partial
 
@@ -25,9 +26,9 @@ EVOLUTIONS = {
     "schroedinger": schroedinger,
 }
 NAMES = [*EVOLUTIONS, "cavity_regularised", "cavity_uniform"]
-# Derivatives multiply the error of the series by wave numbers and degrees: of the size of the largest term of
-# the equation, u_t. Allen–Cahn's u_t is 10 at most, its kink lets derivatives grow towards t = 0.
-RESIDUAL = dict.fromkeys(EVOLUTIONS, 1e-8) | {"kuramoto_sivashinsky": 1e-7}
+# Derivatives multiply the error of the series by wave numbers: 2⁻⁴⁶ γ 150⁴ is 1e-8 for one coefficient of
+# u_xxxx.
+RESIDUAL = dict.fromkeys(EVOLUTIONS, 1e-8) | {"kuramoto_sivashinsky": 1e-6}
 
 
 def _fields(problem, x):
@@ -96,7 +97,7 @@ def test_single_precision_points_give_single_precision_fields():
 
 
 def test_another_number_of_coordinates_is_refused():
-    with pytest.raises(ValueError, match="has 2 axes, it was called with 1"):
+    with pytest.raises(ValueError, match=r"has 2 axes, it was called with 1$"):
         load_reference("kdv")(torch.zeros(3))
 
 
@@ -149,7 +150,7 @@ def test_a_damaged_file_is_one_clear_error(monkeypatch, tmp_path, damage):
     assert load_reference("kdv").tolerance < 1e-11
     load_reference.cache_clear()
     damage(path)
-    with pytest.raises(ValueError, match="'kdv'.*cannot be read.*python -m references kdv"):
+    with pytest.raises(ValueError, match=r"'kdv'.*cannot be read.*python -m references kdv"):
         load_reference("kdv")
 
 
@@ -157,7 +158,7 @@ def test_a_damaged_file_is_one_clear_error(monkeypatch, tmp_path, damage):
 def test_files_are_small_and_say_what_they_are(name):
     stored = load_reference(name)
     assert (reference._FOLDER / f"{name}.npz").stat().st_size < 300_000
-    assert 0 < stored.tolerance < (1e-2 if name == "cavity_uniform" else 1e-5)
+    assert 0 < stored.tolerance < (2e-3 if name == "cavity_uniform" else 1e-5)
     assert "differ by" in stored.method
 
 
@@ -190,7 +191,7 @@ def test_the_march_is_of_fourth_order_and_exact_without_a_nonlinear_part():
 
 def test_a_coarse_run_comes_to_the_stored_solution_with_fourth_order():
     case, stored = equations.kdv(), load_reference("kdv")
-    times = np.array([0.0, 0.137, 0.4])
+    times = np.array([0.0, 0.137, 0.3])
     t, x = (torch.from_numpy(a.ravel()) for a in np.meshgrid(times, case.grid(256), indexing="ij"))
     want = stored(x, t)[0].numpy().reshape(3, 256)
 
@@ -198,13 +199,13 @@ def test_a_coarse_run_comes_to_the_stored_solution_with_fourth_order():
         return np.abs(case.run(256, times, h)[..., 0] - want).max()
 
     assert 12 < error(1e-3) / error(5e-4) < 24
-    assert error(5e-5) < 1e-10
+    assert error(1e-4) < 1e-9
 
 
 def test_the_tolerance_is_found_again():
     """At half of the resolution in space and time, and times at which nothing is stored."""
     case, stored = equations.gray_scott(), load_reference("gray_scott")
-    times = np.array([0.0, 0.123, 0.2])
+    times = np.array([0.0, 0.0567, 0.1])
     run = case.run(256, times, 1e-4)
     t, x = (torch.from_numpy(a.ravel()) for a in np.meshgrid(times, case.grid(256), indexing="ij"))
     got = torch.stack(stored(x, t), -1).numpy().reshape(run.shape)
@@ -238,13 +239,13 @@ def test_references_start_as_the_problem_says(name):
 
 
 def _on_a_grid(problem, size=512):
-    """x-derivative and values at three times, (fields, 3, size) each; the mean over x is a spectral integral."""
+    """Values and x-derivatives at three times, (fields, 3, size); means over x are spectral integrals."""
     low, high = problem.domain.bounds[0]
     times = problem.domain.bounds[1][1] * torch.tensor([0.0, 0.317, 1.0], dtype=torch.float64)
     x = low + (high - low) * torch.arange(size, dtype=torch.float64) / size
     points = torch.cartesian_prod(times, x).flip(1)
     values = problem.reference(points).T.reshape(len(problem.fields), 3, size)
-    k = 2 * pi / (high - low) * torch.arange(size // 2 + 1)
+    k = 2 * pi / (high - low) * torch.arange(size // 2 + 1, dtype=torch.float64)
     return values, torch.fft.irfft(1j * k * torch.fft.rfft(values), size)
 
 
@@ -262,15 +263,16 @@ def test_invariants_are_conserved():
     (u, v), (u_x, v_x) = _on_a_grid(schroedinger())
     mass = u**2 + v**2
     assert _constant(mass, 1e-11)
-    assert _constant(u_x**2 + v_x**2 - mass**2, 1e-10)
+    assert _constant(u_x**2 + v_x**2 - mass**2, 1e-11)
     assert not _constant(u_x**2 + v_x**2, 1e-2)
 
 
 def test_the_pulse_of_schroedingers_equation_is_near_the_breather_of_the_line():
-    """h(0, π/4) = −4 i of the two-soliton breather; the images change the periodic one."""
-    problem = schroedinger()
-    h = problem.reference(torch.tensor([[0.0, pi / 4]], dtype=torch.float64))[0]
-    assert 3.6 < float(h.norm()) < 4.1
+    """|h(0, t)| of the breather on the whole line is 2 at t = 0, 4 at π/4, and 2 again at π/2."""
+    x = torch.tensor([[0.0, 0.0], [0.0, pi / 4], [0.0, pi / 2]], dtype=torch.float64)
+    torch.testing.assert_close(
+        schroedinger().reference(x).norm(dim=1).tolist(), [2.0, 4.0, 2.0], rtol=0, atol=4e-3
+    )
 
 
 @pytest.mark.parametrize("problem", [kdv(dispersion=0.022**2), schroedinger("sech")])
@@ -292,8 +294,8 @@ def test_the_two_starts_of_schroedingers_equation_differ_at_the_seam():
 # The cavity
 # ---------------------------------------------------------------------------------------------
 
-# Ghia, Ghia and Shin 1982, tables I and II, Re = 100: (y, u) on x = ½ and (x, v) on y = ½. Their v is known to be
-# off by up to 0.01 (second-order differences on 129² nodes).
+# Ghia, Ghia and Shin 1982, tables I and II, Re = 100: (y, u) on x = ½ and (x, v) on y = ½, from second-order
+# differences on 129² nodes. Their extrema are 2 to 4 per cent short of those of later spectral solutions.
 GHIA_U = [(0.1719, -0.10150), (0.2813, -0.15662), (0.4531, -0.21090), (0.5, -0.20581), (0.6172, -0.13641)]
 GHIA_U += [(0.7344, 0.00332), (0.8516, 0.23151), (0.9531, 0.68717), (0.9766, 0.84123)]
 GHIA_V = [(0.0625, 0.09233), (0.1563, 0.16077), (0.2344, 0.17527), (0.5, 0.05454), (0.8047, -0.24533)]
@@ -320,9 +322,9 @@ def test_the_cavity_meets_its_conditions(lid):
     assert float(_residuals(problem, 2, corner).abs().max()) < 1e-10
 
 
-@pytest.mark.parametrize(("lid", "bound"), [("uniform", 2e-2), ("regularised", 2e-4)])
+@pytest.mark.parametrize(("lid", "bound"), [("uniform", 2e-3), ("regularised", 1e-5)])
 def test_the_cavity_satisfies_the_equations(lid, bound):
-    """Root mean squares away from the lid's corners, where derivatives grow like 1/r; the advection is up to 3."""
+    """Root mean squares away from the lid's corners, where derivatives grow like 1/r."""
     problem = cavity(lid)
     x = problem.domain.interior.sample(0, 400, (5, 0, 0), "uniform")
     x[:, 1] *= 0.9
@@ -341,6 +343,23 @@ def test_the_known_part_of_the_stream_function_and_its_derivatives(known):
         up = (known(a, b, x, y + h) - known(a, b, x, y - h)) / (2 * h)
         np.testing.assert_allclose(known(a + 1, b, x, y), along, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(known(a, b + 1, x, y), up, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_flow_of_the_corners_solves_the_equations_up_to_bounded_terms(side):
+    """The advection grows like 1/r towards a corner, what the equations leave does not."""
+    left = []
+    for r in (1e-2, 1e-4):
+        angle = torch.linspace(0.1, 1.5, 7, dtype=torch.float64)
+        x = r * torch.cos(angle)
+        points = torch.stack([1 - x if side else x, 1 - r * torch.sin(angle)], 1).requires_grad_()
+        u, v, p = corner_flow(points[:, 0], points[:, 1], 100.0)
+        for axis, w in enumerate((u, v)):
+            advection = u * partial(w, points, 0) + v * partial(w, points, 1)
+            friction = (partial(w, points, 0, 0) + partial(w, points, 1, 1)) / 100
+            left.append(float((advection + partial(p, points, axis) - friction).detach().abs().max()))
+            assert float(advection.detach().abs().max()) > 0.1 / r
+    assert max(left) < 3
 
 
 def test_few_polynomials_give_nearly_the_stored_flow():
