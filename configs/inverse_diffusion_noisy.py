@@ -1,6 +1,6 @@
 """Inverse diffusion with noise: κ of u_t = κ u_xx from 200 measurements of u with errors of 1 %; κ = 0.3.
 
-As inverse_diffusion.py. The loss ends at the noise's own size, where no step is left that lowers it.
+Source: as inverse_diffusion.py. The loss ends at the noise's own size, where no step is left that lowers it.
 """
 
 from sngd import MLP, RunConfig
@@ -11,4 +11,5 @@ run = RunConfig(
     network=MLP(hidden=(20, 20, 20)),
     max_steps=60,
     max_seconds=30,
+    target_error=1e-4,
 )
