@@ -35,6 +35,7 @@ import torch
 from benchmarks.results import write
 from sngd.assembly import build_objective
 from sngd.collectives import LocalRanks
+from sngd.composite import build_network
 from sngd.config import RunConfig, describe, load_source
 from sngd.tracking import Console, HistoryFile, SystemFigures, TensorBoard, Tracking, WeightsAndBiases, Writer
 from sngd.train import train
@@ -84,7 +85,7 @@ def repeated_step(run: RunConfig) -> tuple[Callable[[], Any], dict[str, Any]]:
     last = _Last()
     train(run, LocalRanks(), DEVICE, hooks=[last])
     ranks = LocalRanks()
-    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    network = build_network(run.problem, run.network, run.seed)
     objective = build_objective(run, network, ranks, DEVICE)
     state = objective.evaluate_new_points(network.initial.to(run.dtype))
     stepper = run.optimizer.start(objective, state, run.seed, run.problem.rows)

@@ -2,11 +2,16 @@
 
 One training step is one walk through the package:
 
+    sampling      keyed points of the unit cube
+    geometry      balls, polygons, meshes; unions, intersections, differences; regions of them
+    data          measured values and point clouds
     domain        collocation points, keyed by (seed, epoch, condition, global index)
     problem       what a user writes: conditions on regions
     taylor        Taylor channels through a pointwise function
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
+    calculus      gradient, divergence, curl of fields
     networks      layers of matrices that Taylor channels travel through
+    composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
     jacobian      products with J: J V, Jᵀ W
@@ -23,9 +28,13 @@ One training step is one walk through the package:
     train         the loop
 """
 
+from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
+from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
+from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
-from sngd.jet import Jet, d, laplacian
+from sngd.geometry import Ball, Mesh, Polygon
+from sngd.jet import Jet, biharmonic, d, laplacian
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
@@ -44,17 +53,30 @@ __all__ = [
     "Adam",
     "Auto",
     "Axis",
+    "Ball",
     "Box",
+    "Coefficient",
     "Condition",
+    "Data",
     "Jet",
+    "Mesh",
+    "PointCloud",
     "Points",
+    "Polygon",
     "Problem",
     "Region",
     "RunConfig",
     "SSBroyden",
     "Tracking",
     "Trained",
+    "advection",
+    "biharmonic",
+    "curl",
     "d",
+    "divergence",
+    "dot",
+    "gradient",
     "laplacian",
+    "normal_derivative",
     "train",
 ]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["ACTIVATIONS", "NETWORK_ACTIVATIONS", "reciprocal_derivatives"]
+__all__ = ["ACTIVATIONS", "KINKED", "NETWORK_ACTIVATIONS", "Derivatives", "reciprocal_derivatives"]
 
 Derivatives = Callable[[Tensor, int], list[Tensor]]
 
@@ -47,6 +47,7 @@ def _horner(coefficients: tuple[float, ...], s: Tensor) -> Tensor:
 
 _TANH_SLOPE = (1.0, 0.0, -1.0)  # tanh' = 1 − tanh²
 _LOGISTIC_SLOPE = (0.0, 1.0, -1.0)  # s' = s − s²
+_TAN_SLOPE = (1.0, 0.0, 1.0)  # tan' = 1 + tan²
 
 
 def _tanh(z: Tensor, order: int) -> list[Tensor]:
@@ -114,6 +115,46 @@ def _gelu(z: Tensor, order: int) -> list[Tensor]:
     return [z * p[0], *(z * p[m] + m * p[m - 1] for m in range(1, order + 1))]
 
 
+def _erf(z: Tensor, order: int) -> list[Tensor]:
+    """The error function, erf z = 2 Φ(√2 z) − 1."""
+    p = _normal_cdf(math.sqrt(2) * z, order)
+    return [torch.erf(z), *(2 * 2 ** (m / 2) * p[m] for m in range(1, order + 1))]
+
+
+def _tan(z: Tensor, order: int) -> list[Tensor]:
+    t = torch.tan(z)
+    polynomials = _chain_polynomials(_TAN_SLOPE, order)
+    return [t, *(_horner(polynomials[m], t) for m in range(1, order + 1))]
+
+
+def _atan(z: Tensor, order: int) -> list[Tensor]:
+    """With g = atan' = 1/(1 + z²), the m-th derivative of (1 + z²) g = 1 gives g^{(m)} by the two before."""
+    g, previous = 1 / (1 + z * z), torch.zeros_like(z)
+    result, current = [torch.atan(z)], g
+    for m in range(1, order + 1):
+        result.append(current)
+        current, previous = -m * g * (2 * z * current + (m - 1) * previous), current
+    return result
+
+
+def _sinh(z: Tensor, order: int) -> list[Tensor]:
+    pair = torch.sinh(z), torch.cosh(z)
+    return [pair[m % 2] for m in range(order + 1)]
+
+
+def _cosh(z: Tensor, order: int) -> list[Tensor]:
+    pair = torch.cosh(z), torch.sinh(z)
+    return [pair[m % 2] for m in range(order + 1)]
+
+
+def _expm1(z: Tensor, order: int) -> list[Tensor]:
+    return [torch.expm1(z), *([torch.exp(z)] * order)]
+
+
+def _log1p(z: Tensor, order: int) -> list[Tensor]:
+    return [torch.log1p(z), *(reciprocal_derivatives(1 + z, order - 1) if order else [])]
+
+
 def _exp(z: Tensor, order: int) -> list[Tensor]:
     return [torch.exp(z)] * (order + 1)
 
@@ -156,4 +197,30 @@ ACTIVATIONS: dict[str, Derivatives] = NETWORK_ACTIVATIONS | {
     "square": _square,
     "sigmoid": _logistic,
     "reciprocal": reciprocal_derivatives,
+    "atan": _atan,
+    "cosh": _cosh,
+    "erf": _erf,
+    "expm1": _expm1,
+    "log1p": _log1p,
+    "sinh": _sinh,
+    "tan": _tan,
+}
+
+
+def _once(name: str, value: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> Derivatives:
+    def derivatives(z: Tensor, order: int) -> list[Tensor]:
+        if order > 1:
+            raise ValueError(
+                f"{name}(u) has no second derivative where u = 0; use a smooth function, e.g. "
+                "sqrt(u**2 + 1e-6) for abs, softplus for relu"
+            )
+        return [value(z), slope(z)][: order + 1]
+
+    return derivatives
+
+
+# functions with a kink at 0, which have one derivative but not two; that at 0 is 0
+KINKED: dict[str, Derivatives] = {
+    "abs": _once("abs", torch.abs, torch.sign),
+    "relu": _once("relu", torch.relu, lambda z: torch.heaviside(z, torch.zeros_like(z))),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 from sngd.config import RunConfig
 from sngd.domain import share
 from sngd.memory import Plan, Sizes, available_bytes, make_plan
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.objective import Objective
 from sngd.residual import Collocation
 
@@ -33,14 +33,15 @@ def draw_points(
     points = []
     for number, condition in enumerate(run.problem.conditions):
         start, stop = share(condition.points, ranks.rank, ranks.size)
-        drawn = condition.region.sample(start, stop, (run.seed, epoch, number), condition.sampling, device)
+        key = (run.seed, epoch, number)
+        drawn = condition.region.sample(start, stop, key, condition.sampling, device, total=condition.points)
         points.append(drawn.to(dtype))
     return points
 
 
 def build_objective(
     run: RunConfig,
-    network: Network,
+    network: AnyNetwork,
     ranks: Ranks,
     device: torch.device,
     step: int = 1,
@@ -70,7 +71,7 @@ def build_objective(
     return Objective(collocation, ranks, plan, run.sketch_dtype)
 
 
-def plan_memory(run: RunConfig, network: Network, size: int, device: torch.device, budget: int) -> Plan:
+def plan_memory(run: RunConfig, network: AnyNetwork, size: int, device: torch.device, budget: int) -> Plan:
     """The memory plan of a run on so many ranks, each with a budget in bytes.
 
     Raises:

@@ -7,15 +7,16 @@ import hashlib
 import runpy
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 import tyro
 
 from sngd.checks import positive, require, whole
-from sngd.networks import MLP, SIREN
+from sngd.networks import MLP, NetworkConfig
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
 from sngd.tracking.config import Tracking
@@ -29,7 +30,7 @@ class RunConfig:
 
     Args:
         problem: the equation with its conditions.
-        network: its architecture.
+        network: its architecture; of several {"u, v": MLP(...), "k": MLP(...)}, by their outputs.
         optimizer: how it is trained; a name of `sngd.optimizers.OPTIMIZERS` takes that one's defaults.
         warmup: what takes the first steps, before the optimizer goes on from where they lead.
         warmup_steps: how many steps those are; 0 for none.
@@ -57,7 +58,7 @@ class RunConfig:
     """
 
     problem: Problem
-    network: tyro.conf.AvoidSubcommands[MLP | SIREN] = MLP()
+    network: tyro.conf.AvoidSubcommands[NetworkConfig] = MLP()
     optimizer: tyro.conf.AvoidSubcommands[AnyOptimizer] = SNGD()
     warmup: Adam = Adam()
     warmup_steps: int = 0
@@ -83,7 +84,11 @@ class RunConfig:
         optimizers = tuple(OPTIMIZERS.values())
         checks = [
             ("problem", isinstance(self.problem, Problem), "a Problem"),
-            ("network", isinstance(self.network, (MLP, SIREN)), "MLP(...) or SIREN(...)"),
+            (
+                "network",
+                isinstance(self.network, get_args(NetworkConfig)) or _several(self.network),
+                "an architecture, e.g. MLP(...), or a dict of one for each output",
+            ),
             (
                 "optimizer",
                 isinstance(self.optimizer, optimizers),
@@ -138,6 +143,16 @@ class RunConfig:
         return torch.float64 if self.precision == "float64" else torch.float32
 
 
+def _several(network: object) -> bool:
+    """Whether these are networks by their outputs."""
+    kinds = get_args(NetworkConfig)
+    return (
+        isinstance(network, Mapping)
+        and bool(network)
+        and all(isinstance(name, str) and isinstance(one, kinds) for name, one in network.items())
+    )
+
+
 def load_source(path: Path) -> tuple[RunConfig, str]:
     """The run that a Python file defines, and the file's text.
 
@@ -188,7 +203,8 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
     """
     run, arguments = _choose_optimizer(run, arguments)
     hints = get_type_hints(RunConfig, include_extras=True)
-    names = [f.name for f in dataclasses.fields(run) if f.name != "problem"]
+    left_out = {"problem"} | ({"network"} if isinstance(run.network, Mapping) else set())
+    names = [f.name for f in dataclasses.fields(run) if f.name not in left_out]
     flags = dataclasses.make_dataclass(
         "Flags", [(name, hints[name], dataclasses.field(default=getattr(run, name))) for name in names]
     )
@@ -221,6 +237,8 @@ def describe(run: RunConfig) -> dict[str, Any]:
             return {"type": type(value).__name__, **inner}
         if isinstance(value, Path):
             return str(value)
+        if isinstance(value, Mapping):
+            return {name: plain(one) for name, one in value.items()}
         return list(value) if isinstance(value, tuple) else value
 
     fields = {f.name: plain(getattr(run, f.name)) for f in dataclasses.fields(run) if f.name != "problem"}
@@ -228,6 +246,7 @@ def describe(run: RunConfig) -> dict[str, Any]:
         "name": run.problem.name,
         "domain": repr(run.problem.domain),
         "fields": list(run.problem.fields),
+        "coefficients": {name: plain(c) for name, c in run.problem.coefficients.items()},
         "conditions": [
             {"name": c.name, "points": c.points, "weight": c.weight, "sampling": c.sampling}
             for c in run.problem.conditions

@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.launcher import Launch
 
@@ -44,6 +45,6 @@ def pick_device(wanted: str, launch: Launch) -> torch.device:
 def pick_threads(run: RunConfig, device: torch.device) -> None:
     """One thread for a small problem on a CPU, unless OMP_NUM_THREADS says otherwise."""
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+        network = build_network(run.problem, run.network, run.seed)
         if network.parameters * run.problem.points < _WORTH_THREADS:
             torch.set_num_threads(1)

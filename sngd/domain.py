@@ -1,4 +1,4 @@
-"""Domains and keyed point sets.
+"""Boxes, and the points that are drawn from them.
 
 A collocation point is a function of (seed, epoch, condition, global index) alone: no generator state,
 no dependence on the number of ranks, the device or what was drawn before. A rank asks for the indices
@@ -8,42 +8,47 @@ Letters
     d        coordinates
     i        global index of a point in its condition
     u        point of the unit cube [0, 1)^d, mapped to the region
+    φ        distance function: 0 on the boundary, positive inside
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Axis", "Box", "Region", "Sampling", "share"]
+from sngd.geometry.combination import both
+from sngd.geometry.pieces import Piece, end_normal
+from sngd.geometry.regions import Axis, Region, normal_columns
+from sngd.geometry.shape import Shape, bounded
+from sngd.sampling import Sampling, fold, share, unit_points, unit_points_and_lot
 
-Sampling = Literal["kronecker", "uniform"]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One named coordinate of a domain; what `d(u, axis)` and `p[axis]` take."""
-
-    index: int
-    name: str
+__all__ = ["Axis", "Box", "BoxRegion", "Region", "Sampling", "Shape", "fold", "share", "unit_points"]
 
 
-@dataclass(frozen=True)
-class Region:
-    """Where a condition draws its points: a union of faces of a box (the interior is one face).
+@dataclass(frozen=True, eq=False)
+class BoxRegion(Region):
+    """A union of faces of a box (the interior is one face).
 
     Args:
-        box: the domain.
+        owner: the box.
         faces: per face the fixed coordinates, {axis number: value}; an empty mapping is the interior.
+        columns: names of the normal's components, when they are given.
     """
 
-    box: Box
+    owner: Box
     faces: tuple[Mapping[int, float], ...]
+    columns: tuple[str, ...] = ()
+
+    @property
+    def domain(self) -> Shape:
+        """The box."""
+        return self.owner
 
     def sample(
         self,
@@ -52,92 +57,84 @@ class Region:
         key: tuple[int, ...],
         sampling: Sampling = "kronecker",
         device: torch.device | str = "cpu",
+        total: int | None = None,
     ) -> Tensor:
-        """Points start … stop−1 of the set named by `key`.
-
-        Args:
-            start: first global index.
-            stop: one past the last global index.
-            key: integers that name the set: (seed, epoch, condition).
-            sampling: "kronecker", a randomly shifted Kronecker sequence (low discrepancy), or "uniform",
-                independent uniform points.
-            device: where the points are made; their values do not depend on it.
-
-        Returns:
-            (stop − start, d) float64.
-        """
-        dim = self.box.dim
-        u = unit_points(start, stop, dim, key, sampling, device)
-        low = torch.tensor([b[0] for b in self.box.bounds], dtype=torch.float64, device=device)
-        high = torch.tensor([b[1] for b in self.box.bounds], dtype=torch.float64, device=device)
-        points = low + (high - low) * u[:, :dim]
+        """Points start … stop−1 of the set named by `key`; see `Region.sample`."""
+        dim = self.owner.dim
+        u, lot = unit_points_and_lot(start, stop, dim, key, sampling, device, total)
+        low, high = torch.tensor(self.owner.bounds, dtype=torch.float64, device=device).unbind(1)
+        points = low + (high - low) * u
         areas = torch.tensor([self._measure(face) for face in self.faces], dtype=torch.float64)
         edges = (areas.cumsum(0) / areas.sum())[:-1].to(device)
-        lot = unit_points(start, stop, 1, (*key, 1), sampling, device)[:, 0]
         chosen = torch.bucketize(lot, edges, right=True)
         held = [[face.get(axis, math.nan) for axis in range(dim)] for face in self.faces]
         fixed = torch.tensor(held, dtype=torch.float64, device=device)[chosen]
-        return torch.where(fixed.isnan(), points, fixed)
+        points = torch.where(fixed.isnan(), points, fixed)
+        if not self.columns:
+            return points
+        normals = torch.tensor([end_normal(self.owner, face) for face in self.faces], dtype=torch.float64)
+        return torch.cat([points, normals.to(device)[chosen]], dim=1)
 
     def _measure(self, face: Mapping[int, float]) -> float:
-        free = (b for axis, b in enumerate(self.box.bounds) if axis not in face)
+        free = (b for axis, b in enumerate(self.owner.bounds) if axis not in face)
         return math.prod(high - low for low, high in free)
 
+    def with_normals(self) -> Region:
+        """The same points with ν = ±e of the held axis.
 
-class Box:
+        Raises:
+            ValueError: a face is no end of one axis.
+        """
+        if any(end_normal(self.owner, face) is None for face in self.faces):
+            return super().with_normals()
+        return replace(self, columns=normal_columns(self.owner.names))
+
+
+class Box(Shape):
     """An axis-aligned box with named axes: Box(x=(-1, 1), t=(0, 1), periodic=("x",)).
 
     Args:
         periodic: names of the axes along which every solution repeats; networks embed them so that
             periodicity holds exactly, to every order.
+        even: names of the axes in which every solution is symmetric about the middle of the box.
         bounds: name=(low, high) for each axis, in the order of `axes`.
 
     Raises:
-        ValueError: no axis, low ≥ high, a bound that is not finite, or a periodic name that is no axis.
+        ValueError: no axis, low ≥ high, a bound that is not finite, or a periodic or even name that is
+            no axis.
     """
 
-    def __init__(self, *, periodic: tuple[str, ...] | str = (), **bounds: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        *,
+        periodic: tuple[str, ...] | str = (),
+        even: tuple[str, ...] | str = (),
+        **bounds: tuple[float, float],
+    ) -> None:
         if not bounds:
             raise ValueError("Box() needs at least one axis, e.g. Box(x=(0, 1), t=(0, 1))")
-        for name, pair in bounds.items():
-            if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-                raise ValueError(f"Box axis {name}={pair!r} must be a pair (low, high)")
-            if not (all(math.isfinite(v) for v in pair) and pair[0] < pair[1]):
-                raise ValueError(f"Box axis {name}={pair!r} must be finite with low < high")
         self.names = tuple(bounds)
-        self.bounds = tuple((float(low), float(high)) for low, high in bounds.values())
-        names = (periodic,) if isinstance(periodic, str) else tuple(periodic)
-        self.periodic = tuple(self._index(name) for name in names)
+        self.bounds = tuple(bounded("Box", name, pair) for name, pair in bounds.items())
+        self.periodic = self._indices(periodic)
+        self.even = self._indices(even)
 
     def __repr__(self) -> str:
         pairs = ", ".join(f"{n}={b}" for n, b in zip(self.names, self.bounds, strict=True))
-        periodic = tuple(self.names[i] for i in self.periodic)
-        return f"Box({pairs}, periodic={periodic})"
+        even = f", even={tuple(self.names[i] for i in self.even)}" if self.even else ""
+        return f"Box({pairs}, periodic={tuple(self.names[i] for i in self.periodic)}{even})"
 
-    def _index(self, name: str) -> int:
-        if name not in self.names:
-            raise ValueError(f"axis {name!r} does not exist: this box has the axes {self.names}")
-        return self.names.index(name)
+    def _indices(self, names: tuple[str, ...] | str) -> tuple[int, ...]:
+        return tuple(self.axis_index(name) for name in ((names,) if isinstance(names, str) else names))
 
-    @property
-    def dim(self) -> int:
-        """Number of coordinates d."""
-        return len(self.names)
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The axes in order, to be unpacked: X, T = domain.axes."""
-        return tuple(Axis(i, name) for i, name in enumerate(self.names))
+    def contains(self, x: Tensor) -> Tensor:
+        """Which of the points (n, d) lie in it, (n,) bool."""
+        low, high = x.new_tensor(self.bounds).unbind(1)
+        return ((x >= low) & (x <= high)).all(1)
 
     @property
     def interior(self) -> Region:
         """The whole box."""
-        return Region(self, ({},))
-
-    def contains(self, x: Tensor) -> Tensor:
-        """Which of the points x (n, d) lie in the box, its faces included, (n,) bool."""
-        low, high = torch.tensor(self.bounds, dtype=x.dtype, device=x.device).T
-        return ((x >= low) & (x <= high)).all(dim=1)
+        return BoxRegion(self, ({},))
 
     def face(self, **fixed: float) -> Region:
         """Points with some coordinates held: domain.face(t=0).
@@ -145,15 +142,9 @@ class Box:
         Raises:
             ValueError: no coordinate, an axis that does not exist, or a value outside of the box.
         """
-        if not fixed:
-            raise ValueError("face() needs a coordinate to hold, e.g. domain.face(t=0)")
-        for name, value in fixed.items():
-            low, high = self.bounds[self._index(name)]
-            if not low <= value <= high:
-                raise ValueError(f"face({name}={value}) lies outside of {name} in [{low}, {high}]")
-        return Region(self, ({self._index(n): float(v) for n, v in fixed.items()},))
+        return BoxRegion(self, (self.held(fixed),))
 
-    def boundary(self, *names: str) -> Region:
+    def boundary(self, *of: Any) -> Region:
         """Both ends of the named axes (all that are not periodic when none is named).
 
         Faces are hit in proportion to their measure.
@@ -161,93 +152,73 @@ class Box:
         Raises:
             ValueError: an axis that does not exist or is periodic, or no axis has ends.
         """
-        indices = [self._index(n) for n in names] or [i for i in range(self.dim) if i not in self.periodic]
+        return BoxRegion(self, tuple({i: end} for i in self._ended(of) for end in self.bounds[i]))
+
+    def _ended(self, names: tuple[Any, ...]) -> list[int]:
+        """Numbers of the named axes, of all that are not periodic when none is named."""
+        indices = [self.axis_index(n) for n in names] or [
+            i for i in range(self.dim) if i not in self.periodic
+        ]
         for i in indices:
             if i in self.periodic:
                 raise ValueError(f"axis {self.names[i]!r} is periodic and has no boundary")
         if not indices:
             raise ValueError("every axis is periodic: this box has no boundary")
-        return Region(self, tuple({i: end} for i in indices for end in self.bounds[i]))
+        return indices
 
+    def pieces(self) -> tuple[Piece, ...]:
+        """The faces, each labelled by its axis."""
+        ends = [(i, end) for i in range(self.dim) if i not in self.periodic for end in self.bounds[i]]
+        return tuple(self._piece(axis, end) for axis, end in ends)
 
-# ---------------------------------------------------------------------------------------------
-# Counter-based points
-# ---------------------------------------------------------------------------------------------
+    def _piece(self, axis: int, end: float) -> Piece:
+        measure = math.prod(high - low for i, (low, high) in enumerate(self.bounds) if i != axis)
+        return Piece((self,), self.names[axis], measure, partial(self._draw, axis, end))
 
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15  # increment of splitmix64 (Steele, Lea, Flood 2014)
+    def _draw(self, axis: int, end: float, u: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = u.new_tensor(self.bounds).unbind(1)
+        points = low + (high - low) * u
+        points[:, axis] = end
+        normal = end_normal(self, {axis: end})
+        assert normal is not None
+        return points, u.new_tensor(normal).expand_as(points)
 
+    def distance(self, p: Any, *of: str, **faces: float) -> Any:
+        """φ = Π_i (x_i − a_i)(b_i − x_i)/(b_i − a_i) at points, a field that is smooth everywhere.
 
-def _signed(x: int) -> int:
-    x &= _MASK
-    return x - (1 << 64) if x >> 63 else x
+        Args:
+            p: the `Points`.
+            of: names of the axes whose ends φ vanishes on; all that are not periodic when no axis and no face
+                is named.
+            faces: single faces that it vanishes on, e.g. distance(p, x=0), as factors x − a or b − x.
 
+        Returns:
+            A `Jet`. With one axis or face ∂φ/∂ν = −1 there; with more it has the length of the other factors.
 
-def _mix(x: int) -> int:
-    """The finaliser of splitmix64, a bijection of 64-bit integers with full avalanche."""
-    x &= _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
+        Raises:
+            ValueError: an axis that does not exist or is periodic, or a face that is no end of its axis.
+        """
+        factors = [] if faces and not of else [self._between(p, i) for i in self._ended(of)]
+        for name, value in faces.items():
+            (i,) = self._ended((name,))
+            low, high = self.bounds[i]
+            if value not in (low, high):
+                raise ValueError(f"distance(p, {name}={value}) must name an end of {name}: {low} or {high}")
+            factors.append(p[self.axes[i]] - low if value == low else high - p[self.axes[i]])
+        result = factors[0]
+        for factor in factors[1:]:
+            result = result * factor
+        return result
 
+    def signed_distance(self, p: Any) -> Any:
+        """φ of all axes' ends, joined by R-functions: negative outside, ∂φ/∂ν = −1 but in corners."""
+        indices = self._ended(())
+        result = self._between(p, indices[0])
+        for i in indices[1:]:
+            result = both(result, self._between(p, i))
+        return result
 
-def share(points: int, rank: int, ranks: int) -> tuple[int, int]:
-    """First global index of a condition's points that a rank owns, and one past the last."""
-    return points * rank // ranks, points * (rank + 1) // ranks
-
-
-def fold(key: tuple[int, ...]) -> int:
-    """One 64-bit key out of several integers; different tuples give unrelated keys."""
-    state = 0
-    for part in key:
-        state = _mix(state + _GOLDEN + _mix(part))
-    return state
-
-
-def _mix_tensor(x: Tensor) -> Tensor:
-    def xor_shift(v: Tensor, s: int) -> Tensor:  # logical shift: int64 shifts are arithmetic
-        return v ^ ((v >> s) & ((1 << (64 - s)) - 1))
-
-    x = xor_shift(x, 30) * _signed(0xBF58476D1CE4E5B9)
-    x = xor_shift(x, 27) * _signed(0x94D049BB133111EB)
-    return xor_shift(x, 31)
-
-
-def _to_unit(bits: Tensor) -> Tensor:
-    """Upper 53 bits of 64 → [0, 1) in float64."""
-    return ((bits >> 11) & ((1 << 53) - 1)).to(torch.float64) * 2.0**-53
-
-
-def _plastic(dim: int) -> float:
-    """The root above 1 of x^{dim+1} = x + 1, which generalises the golden ratio."""
-    x = 2.0
-    for _ in range(64):
-        x = (1.0 + x) ** (1.0 / (dim + 1))
-    return x
-
-
-def unit_points(
-    start: int,
-    stop: int,
-    dim: int,
-    key: tuple[int, ...],
-    sampling: Sampling,
-    device: torch.device | str,
-) -> Tensor:
-    """Points start … stop−1 in [0, 1)^dim of the set named by key, (stop − start, dim) float64.
-
-    "uniform": splitmix64 of (key, index, coordinate). "kronecker": frac(s_j + i φ^{−j}) with φ the
-    generalised golden ratio and s a shift from the key, in exact 64-bit integer arithmetic.
-    """
-    if sampling == "uniform":
-        strides = [_signed(_GOLDEN)] * dim
-    elif sampling == "kronecker":
-        ratio = _plastic(dim)
-        strides = [_signed(int(ratio ** -(j + 1) * 2**64) | 1) for j in range(dim)]
-    else:
-        raise ValueError(f'sampling={sampling!r} must be "kronecker" or "uniform"')
-    shifts = [_signed(fold((*key, j))) for j in range(dim)]
-    index = torch.arange(start, stop, dtype=torch.int64, device=device)
-    stride, shift = (torch.tensor(x, dtype=torch.int64, device=device) for x in (strides, shifts))
-    bits = index[:, None] * stride + shift
-    return _to_unit(_mix_tensor(bits) if sampling == "uniform" else bits)
+    def _between(self, p: Any, axis: int) -> Any:
+        low, high = self.bounds[axis]
+        x = p[self.axes[axis]]
+        return (x - low) * (high - x) * (1 / (high - low))

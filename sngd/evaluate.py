@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sngd.domain import Region
-from sngd.networks import Network
+from sngd.fields import fields_at
+from sngd.networks import AnyNetwork
 from sngd.problem import Problem
 from sngd.residual import Collocation
 
@@ -26,7 +26,6 @@ __all__ = [
     "TIME",
     "Evaluation",
     "compare",
-    "fields_at",
     "known_at",
     "predict",
     "residual_norms",
@@ -48,16 +47,7 @@ _RESIDUAL_CHUNK = 8192
 _POINTS_OF_A_TIME = 2000
 
 
-def fields_at(problem: Problem, network: Network, theta: Tensor, x: Tensor) -> Tensor:
-    """The problem's fields at points x (m, d) of the dtype and device of theta, (m, fields).
-
-    Whatever stands between a network's outputs and the fields of its problem belongs here: all errors,
-    pictures and exports see fields through this function.
-    """
-    return network(theta, x)
-
-
-def predict(problem: Problem, network: Network, theta: Tensor, x: Tensor, chunk: int = _CHUNK) -> Tensor:
+def predict(problem: Problem, network: AnyNetwork, theta: Tensor, x: Tensor, chunk: int = _CHUNK) -> Tensor:
     """The problem's fields at many points, without gradients and in bounded memory.
 
     Args:
@@ -75,7 +65,7 @@ def predict(problem: Problem, network: Network, theta: Tensor, x: Tensor, chunk:
     return torch.cat(parts)
 
 
-def compare(problem: Problem, network: Network, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def compare(problem: Problem, network: AnyNetwork, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """The network's fields beside the known ones, at points of which some may lie outside of the domain.
 
     Args:
@@ -130,7 +120,7 @@ class Evaluation:
     def __init__(
         self,
         problem: Problem,
-        network: Network,
+        network: AnyNetwork,
         points: int = 10_000,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
@@ -242,7 +232,7 @@ class Evaluation:
 
 
 def residual_norms(
-    problem: Problem, network: Network, theta: Tensor, points: int = 10_000
+    problem: Problem, network: AnyNetwork, theta: Tensor, points: int = 10_000
 ) -> dict[str, dict[str, float]]:
     """How well every condition is met on points that no run trains on; needs no solution.
 
@@ -250,7 +240,7 @@ def residual_norms(
         problem: its conditions.
         network: on the dtype and device of theta.
         theta: (P,) parameters.
-        points: of every condition; one that holds data is asked at its own points.
+        points: of every condition; one whose points are given has no others.
 
     Returns:
         By the conditions' names: points, rms = √(mean over points of Σ_components r²) and max = max |r|.
@@ -258,9 +248,9 @@ def residual_norms(
     """
     drawn = []
     for number, condition in enumerate(problem.conditions):
-        count = condition.points if _holds_data(condition.region) else points
-        key = (*_KEY[:2], 1 + number)
-        drawn.append(condition.region.sample(0, count, key, condition.sampling, theta.device).to(theta))
+        region, key = condition.region, (*_KEY[:2], 1 + number)
+        count = points if region.count is None else min(points, region.count)
+        drawn.append(region.sample(0, count, key, condition.sampling, theta.device, count).to(theta))
     weights = theta.new_ones(len(problem.conditions))
     collocation = Collocation(problem, network, drawn, weights, _RESIDUAL_CHUNK)
     with torch.no_grad():
@@ -271,11 +261,6 @@ def residual_norms(
         rms = math.sqrt(float(r.square().sum()) / len(x))
         norms[condition.name] = {"points": len(x), "rms": rms, "max": float(r.abs().max())}
     return norms
-
-
-def _holds_data(region: Region) -> bool:
-    """Whether a region's points carry more than a normal: they are as many as there are."""
-    return any(not name.startswith("normal:") for name in getattr(region, "columns", ()))
 
 
 def _ratio(error: float, known: float) -> float:

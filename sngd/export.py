@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sngd.evaluate import compare, fields_at
-from sngd.networks import Network
+from sngd.evaluate import compare
+from sngd.fields import fields_at
+from sngd.networks import AnyNetwork
 from sngd.problem import Problem
 
 __all__ = ["FORMATS", "Sampled", "default_counts", "export_fields", "export_network", "read_points"]
@@ -121,7 +122,7 @@ def _read_text(path: Path, names: Sequence[str]) -> np.ndarray:
 
 
 def export_fields(
-    problem: Problem, network: Network, theta: Tensor, where: Sampled, path: Path, form: str = "npz"
+    problem: Problem, network: AnyNetwork, theta: Tensor, where: Sampled, path: Path, form: str = "npz"
 ) -> Path:
     """Write fields, known solution and error at points or on a grid.
 
@@ -155,7 +156,7 @@ def export_fields(
     return path
 
 
-def _values(problem: Problem, network: Network, theta: Tensor, where: Sampled) -> dict[str, np.ndarray]:
+def _values(problem: Problem, network: AnyNetwork, theta: Tensor, where: Sampled) -> dict[str, np.ndarray]:
     """By its name what is known at the points, (m,) each; nan outside of the domain."""
     u, known = compare(problem, network, theta, where.points)
     values = dict(zip(problem.fields, u.T.numpy(), strict=True))
@@ -209,7 +210,7 @@ class Fields(nn.Module):
 
     theta: Tensor
 
-    def __init__(self, problem: Problem, network: Network, theta: Tensor) -> None:
+    def __init__(self, problem: Problem, network: AnyNetwork, theta: Tensor) -> None:
         super().__init__()
         self.problem, self.network = problem, network
         self.register_buffer("theta", theta.detach().clone())
@@ -221,7 +222,9 @@ class Fields(nn.Module):
         return torch.vmap(one)(x)
 
 
-def export_network(problem: Problem, network: Network, theta: Tensor, path: Path, form: str = "pt2") -> Path:
+def export_network(
+    problem: Problem, network: AnyNetwork, theta: Tensor, path: Path, form: str = "pt2"
+) -> Path:
     """Write the network with its parameters; it takes any number of points.
 
     Args:

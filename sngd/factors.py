@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 
 __all__ = ["Factors", "Panel", "kernel_block", "kernel_points", "make_panels", "tile_numbers"]
 
@@ -82,7 +82,7 @@ def kernel_points(device: torch.device) -> int:
     return _BLOCK_ON_GPU if device.type == "cuda" else _BLOCK
 
 
-def make_panels(network: Network, numbers: int, columns: int = _COLUMNS) -> list[Panel]:
+def make_panels(network: AnyNetwork, numbers: int, columns: int = _COLUMNS) -> list[Panel]:
     """All columns of J in order, as panels of layers.
 
     Args:
@@ -91,17 +91,23 @@ def make_panels(network: Network, numbers: int, columns: int = _COLUMNS) -> list
         columns: k of the products.
     """
     panels, height = [], int(_POINTS * _growth(columns))
-    for layer, ((out, width), where) in enumerate(zip(network.shapes, network.weight_slices, strict=True)):
-        pieces = math.ceil(out / max(_OUTPUTS, numbers // (height * width)))
-        for piece in range(pieces):
-            first, last = out * piece // pieces, out * (piece + 1) // pieces
-            part = slice(where.start + first * width, where.start + last * width)
-            panels.append(Panel(part, layer, slice(first, last)))
-    start = network.bias_slice.start
-    for layer, (out, _) in enumerate(network.shapes):
-        panels.append(Panel(slice(start, start + out), layer, slice(0, out), bias=True))
-        start += out
-    return panels
+    for layer, (out, width) in enumerate(network.shapes):
+        where = network.weight_slices[layer].start
+        most = max(_OUTPUTS, numbers // (height * width)) if width else 1
+        for outputs in _pieces(out, most) if width else ():
+            part = slice(where + outputs.start * width, where + outputs.stop * width)
+            panels.append(Panel(part, layer, outputs))
+        where = network.bias_slices[layer].start
+        for outputs in _pieces(out, max(1, numbers // height)):
+            part = slice(where + outputs.start, where + outputs.stop)
+            panels.append(Panel(part, layer, outputs, bias=True))
+    return sorted(panels, key=lambda panel: panel.columns.start)
+
+
+def _pieces(count: int, most: int) -> list[slice]:
+    """0 … count − 1 in pieces of about equal length, at most so long."""
+    pieces = math.ceil(count / most)
+    return [slice(count * i // pieces, count * (i + 1) // pieces) for i in range(pieces)]
 
 
 @dataclass
@@ -157,7 +163,7 @@ class Factors:
         """Rows of some points in a panel's columns, (m·q, width), valid until the buffer's next use."""
         dd = self.cotangents[panel.layer][:, points]
         if panel.bias:
-            return dd[0].flatten(0, 1)
+            return dd[0][..., panel.outputs].flatten(0, 1)
         h = self.inputs[panel.layer][:, points]
         c, m, q, width = *dd.shape[:3], h.shape[2]
         left = dd[..., panel.outputs].permute(1, 2, 3, 0).reshape(m, -1, c)
@@ -193,26 +199,33 @@ class Factors:
                     total[where].addcmul_(dd[channel, where] @ a, push.unsqueeze(1))
         return total.flatten(0, 1)
 
-    def dense(self) -> Tensor:
-        """All columns, (n·q, P): weights layer by layer, then biases."""
-        weights = [
-            torch.einsum("cmqo,cmi->mqoi", dd, h).flatten(2)
-            for h, dd in zip(self.inputs, self.cotangents, strict=True)
-        ]
-        return torch.cat([*weights, *(dd[0] for dd in self.cotangents)], dim=2).flatten(0, 1)
+    def dense(self, network: AnyNetwork) -> Tensor:
+        """All columns, (n·q, P).
+
+        Args:
+            network: whose parameters they belong to.
+        """
+        like = self.cotangents[0]
+        rows = like.new_empty(*like.shape[1:3], network.parameters)
+        for layer, (h, dd) in enumerate(zip(self.inputs, self.cotangents, strict=True)):
+            rows[..., network.weight_slices[layer]] = torch.einsum("cmqo,cmi->mqoi", dd, h).flatten(2)
+            rows[..., network.bias_slices[layer]] = dd[0]
+        return rows.flatten(0, 1)
 
 
 def kernel_block(a: Factors, b: Factors) -> Tensor:
     """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P."""
-    (ma, qa), (channels, mb, qb) = a.cotangents[0].shape[1:3], b.cotangents[0].shape[:3]
+    (ma, qa), (mb, qb) = a.cotangents[0].shape[1:3], b.cotangents[0].shape[1:3]
+    channels = max(len(h) for h in b.inputs)
     total = a.inputs[0].new_zeros(ma, qa, channels * mb, qb)
     for ha, hb, da, db in zip(a.inputs, b.inputs, a.cotangents, b.cotangents, strict=True):
         right, right_cotangents = hb.flatten(0, 1).T, db.flatten(0, 2).T  # all c' at once
+        part = total[:, :, : right.shape[1]]  # a layer without inputs has one channel
         for c in range(len(ha)):
             dots = ha[c] @ right
             if c == 0:
                 dots[:, :mb] += 1.0
-            total.addcmul_(
-                (da[c].flatten(0, 1) @ right_cotangents).view_as(total), dots.view(ma, 1, channels * mb, 1)
+            part.addcmul_(
+                (da[c].flatten(0, 1) @ right_cotangents).view_as(part), dots.view(ma, 1, right.shape[1], 1)
             )
     return total.view(ma * qa, channels, mb * qb).sum(1)

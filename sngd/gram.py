@@ -117,7 +117,7 @@ def form_kernel(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> Ten
                     _add_lower_product(rows, block)
                     block = _mirror(block)
                 else:
-                    block = rows @ second.dense().T
+                    block = rows @ second.dense(jacobian.collocation.network).T
                 result[first.rows, second.rows] = block
                 result[second.rows, first.rows] = block.T
     return ranks.sum(result, "gram")
@@ -125,10 +125,12 @@ def form_kernel(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> Ten
 
 def _rows(tile: Factors, jacobian: FactoredJacobian) -> Tensor | None:
     """The tile's rows (m·q, P) where their products take less time than those of factors."""
-    channels = len(tile.inputs[0])
+    channels = max(len(h) for h in tile.inputs)
     widths = sum(h.shape[2] + d.shape[3] for h, d in zip(tile.inputs, tile.cotangents, strict=True))
     layers, parameters = len(tile.inputs), jacobian.shape[1]
-    return None if prefers_factors(channels, widths, layers, parameters) else tile.dense()
+    if prefers_factors(channels, widths, layers, parameters):
+        return None
+    return tile.dense(jacobian.collocation.network)
 
 
 def prefers_factors(channels: float, widths: int, layers: int, parameters: int) -> bool:
@@ -157,7 +159,9 @@ def _exchange(jacobian: FactoredJacobian, layout: Layout, ranks: Ranks) -> list[
     tiles, network = list(jacobian.factors()), jacobian.collocation.network
     for number, batch in enumerate(jacobian.collocation.batches):
         c, q = len(batch.rules.channels), batch.components
-        shapes = [(c, i) for _, i in network.shapes] + [(c, q, o) for o, _ in network.shapes]
+        depths = [c if i else 1 for _, i in network.shapes]  # channels of each layer
+        shapes: list[tuple[int, ...]] = [(c, i) for c, (_, i) in zip(depths, network.shapes, strict=True)]
+        shapes += [(c, q, o) for c, (o, _) in zip(depths, network.shapes, strict=True)]
         own = [t for t in tiles if batch.rows.start <= t.rows.start < batch.rows.stop]
         # points first, so that what ranks send differs in its leading length alone
         empty = jacobian.theta.new_zeros(0, sum(math.prod(shape) for shape in shapes))

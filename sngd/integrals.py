@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sngd.evaluate import predict, time_axis
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.problem import Problem
 
 __all__ = ["integrals_over_time", "space_rule"]
@@ -60,7 +60,7 @@ def _rule(low: float, high: float, nodes: int, periodic: bool) -> tuple[np.ndarr
 
 
 def integrals_over_time(
-    problem: Problem, network: Network, theta: Tensor, times: int = 11
+    problem: Problem, network: AnyNetwork, theta: Tensor, times: int = 11
 ) -> dict[str, Any] | None:
     """∫ u dx of every field and ∫ Σ u² dx over all fields, at several times; needs no solution.
 

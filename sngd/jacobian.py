@@ -162,7 +162,7 @@ class FactoredJacobian:
     def _scratch(self) -> Tensor:
         """Where tiles are formed: one buffer, so that it stays in the cache."""
         if self._buffer is None:
-            widest = max(panel.width for panel in self.panels)
+            widest = max((panel.width for panel in self.panels if not panel.bias), default=0)
             q = max((batch.components for batch in self.collocation.batches), default=1)
             self._buffer = self.theta.new_empty(max(self.tile, widest * q), dtype=self.dtype)
         return self._buffer
@@ -215,11 +215,11 @@ class FactoredJacobian:
         """
         for chunk in self.factors():
             for piece in chunk.split(max(1, numbers // (chunk.components * self.shape[1]))):
-                yield piece.rows, piece.dense()
+                yield piece.rows, piece.dense(self.collocation.network)
 
     def dense(self) -> Tensor:
         """J as one matrix (#n, P); for small problems and tests."""
-        rows = [chunk.dense() for chunk in self.factors()]
+        rows = [chunk.dense(self.collocation.network) for chunk in self.factors()]
         return torch.cat(rows) if rows else self.theta.new_empty(self.shape, dtype=self.dtype)
 
     def _matvec(self, v: Tensor) -> Tensor:

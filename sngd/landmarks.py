@@ -74,14 +74,16 @@ def draw_landmarks(problem: Problem, rows: int, seed: int, step: int) -> list[li
 def _collect(collocation: Collocation, chosen: list[list[int]], ranks: Ranks) -> list[Tensor]:
     """Points of the landmarks, (l_c, d) of every condition, on every rank: l·d numbers are summed."""
     lengths = [len(indices) for indices in chosen]
-    found = collocation.weights.new_zeros(sum(lengths), collocation.problem.domain.dim)
+    widths = [x.shape[1] for x in collocation.points]
+    found = collocation.weights.new_zeros(sum(lengths), max(widths))
     for number, part in enumerate(found.split(lengths)):
         start, stop = share(collocation.problem.conditions[number].points, ranks.rank, ranks.size)
         own = [(place, index - start) for place, index in enumerate(chosen[number]) if start <= index < stop]
         if own:
             places, indices = torch.tensor(own, device=found.device).unbind(1)
-            part[places] = collocation.points[number][indices]
-    return list(ranks.sum(found, "landmarks").split(lengths))
+            part[places, : widths[number]] = collocation.points[number][indices]
+    parts = ranks.sum(found, "landmarks").split(lengths)
+    return [part[:, :width] for part, width in zip(parts, widths, strict=True)]
 
 
 class LandmarkBasis:
@@ -164,7 +166,9 @@ def choose_landmarks(
     points = [x.double() for x in _collect(collocation, chosen, ranks)]
     network = collocation.network.to(theta.dtype, theta.device)
     weights = collocation.weights.double()
-    own = Collocation(collocation.problem, network, points, weights, collocation.chunk)
+    own = Collocation(
+        collocation.problem, network, points, weights, collocation.chunk, known=collocation.known
+    )
     eps = torch.finfo(jacobian.dtype).eps
     cutoff = _ROUNDINGS * eps
     basis = LandmarkBasis(FactoredJacobian(own, theta, own.scale), vectors, cutoff)

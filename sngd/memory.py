@@ -19,7 +19,7 @@ import torch
 
 from sngd.factors import kernel_points, make_panels, tile_numbers
 from sngd.jacobian import Keep
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.problem import Problem
 
 __all__ = ["Arrangement", "BasisName", "Placement", "Plan", "Sizes", "available_bytes", "make_plan"]
@@ -67,10 +67,11 @@ class Sizes:
         parameters: P.
         points: collocation points of the rank that has most.
         rows: n, its residual rows.
-        dim: coordinates of a point.
+        dim: coordinates of a point, and what else is known there.
         channels: C, of the batch that has most.
         components: q, likewise.
-        widths: ω.
+        widths: ω, of the layers with inputs.
+        plain: outputs of the layers without.
         ranks: R.
         itemsize: bytes of a number of θ and residuals.
         sketch_itemsize: bytes of a number of factors and sketch.
@@ -87,6 +88,7 @@ class Sizes:
     channels: int
     components: int
     widths: int
+    plain: int
     ranks: int
     itemsize: int
     sketch_itemsize: int
@@ -99,7 +101,7 @@ class Sizes:
     def of(
         cls,
         problem: Problem,
-        network: Network,
+        network: AnyNetwork,
         ranks: int,
         dtype: torch.dtype,
         sketch_dtype: torch.dtype,
@@ -113,10 +115,11 @@ class Sizes:
             parameters=network.parameters,
             points=sum(shares),
             rows=sum(n * q for n, q in zip(shares, components, strict=True)),
-            dim=problem.domain.dim,
+            dim=problem.domain.dim + max(len(s.columns) for s in problem.signatures),
             channels=max(len(s.channels) for s in problem.signatures),
             components=max(components),
-            widths=sum(o + i for o, i in network.shapes),
+            widths=sum(o + i for o, i in network.shapes if i),
+            plain=sum(o for o, i in network.shapes if not i),
             ranks=ranks,
             itemsize=torch.finfo(dtype).bits // 8,
             sketch_itemsize=size,
@@ -129,11 +132,11 @@ class Sizes:
     @property
     def factors_of_a_point(self) -> int:
         """Numbers that stand for the rows of one point."""
-        return self.channels * self.components * self.widths
+        return self.components * (self.channels * self.widths + self.plain)
 
     def factors_of_landmarks(self, rank: int) -> int:
         """Numbers that stand for the landmarks of a rank k: at most k rows, or those of one point."""
-        return max(rank, self.components) * self.channels * self.widths
+        return max(rank, self.components) * (self.channels * self.widths + self.plain)
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from sngd.activations import NETWORK_ACTIVATIONS
-from sngd.domain import Box
+from sngd.geometry.shape import Shape
 from sngd.taylor import Channel, Laplacian, TaylorRules
 
-__all__ = ["MLP", "SIREN", "Network"]
+__all__ = ["MLP", "SIREN", "AnyNetwork", "Network"]
 
 ActivationName = Literal["tanh", "sin", "gelu", "silu", "softplus"]
 
@@ -70,7 +70,7 @@ class Embedding:
             phase = x @ self.waves
             c, s = torch.cos(phase), torch.sin(phase)
             for number, channel in enumerate(channels):
-                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and Δ gives cos'' Σ κ_i²
+                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and every Δ gives two orders and Σ κ_i²
                 order, factor = self._factor(channel)
                 cycle = (c, -s, -c, s)
                 h[number, :, a : a + m] = cycle[order % 4] * factor
@@ -79,11 +79,13 @@ class Embedding:
 
     def _factor(self, channel: Channel) -> tuple[int, Tensor]:
         if isinstance(channel, Laplacian):
-            return 2, self.waves[list(channel.axes)].square().sum(0)
+            squares = self.waves[list(channel.axes)].square().sum(0)
+            order, factor = self._factor(channel.along)
+            return order + 2 * channel.power, factor * squares**channel.power
         return len(channel), self.waves[list(channel)].prod(0)
 
 
-def embed(domain: Box, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
+def embed(domain: Shape, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
     """The embedding of a box: every axis mapped to [−1, 1], periodic ones to harmonics.
 
     Args:
@@ -118,7 +120,79 @@ def embed(domain: Box, modes: int, fourier: int, fourier_scale: float, seed: int
 
 
 # ---------------------------------------------------------------------------------------------
-# The network
+# What every network is to the rest of the package
+# ---------------------------------------------------------------------------------------------
+
+
+class AnyTape(Protocol):
+    """What one forward pass keeps for the reverse one."""
+
+    inputs: list[Tensor]
+
+    @property
+    def output(self) -> Tensor:
+        """Channels of the network's outputs, (C, n, outputs)."""
+
+
+class AnyNetwork(Protocol):
+    """Fields as functions of a flat parameter vector θ, whose Jacobian has factors layer by layer.
+
+    A layer of shape (out, in) has a weight matrix and biases, at weight_slices[l] and bias_slices[l] of θ.
+    One with in = 0 has biases alone and enters the residuals through values only: H_l is (1, n, 0) and D_l
+    (1, n, q, out), the rows of J in its columns.
+    """
+
+    parameters: int
+    outputs: int
+    shapes: list[tuple[int, int]]
+    weight_slices: list[slice]
+    bias_slices: list[slice]
+    initial: Tensor
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> AnyNetwork:
+        """The same network in another dtype or on another device."""
+
+    def split(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Views W_l (out, in) and b_l (out,) of θ (P,)."""
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Values of the outputs at points x (n, d), (n, outputs)."""
+
+    def embed(self, x: Tensor, channels: tuple[Channel, ...]) -> Any:
+        """What `forward` and `record` take in place of points x (n, d), free of θ."""
+
+    def forward(self, theta: Tensor, h: Any, rules: TaylorRules) -> Tensor:
+        """Output channels (C, n, outputs), keeping nothing."""
+
+    def record(self, theta: Tensor, h: Any, rules: TaylorRules) -> Any:
+        """The forward pass with what the reverse pass needs, an `AnyTape`."""
+
+    def pull_back(self, theta: Tensor, tape: Any, d_out: Tensor, rules: TaylorRules) -> list[Tensor]:
+        """Cotangents D_l of every layer from those of the outputs (C, n, q, outputs)."""
+
+
+def layout(shapes: Sequence[tuple[int, int]], start: int = 0) -> tuple[list[slice], list[slice]]:
+    """Where weights and biases of layers stand in θ: all weights, then all biases."""
+    sizes = [o * i for o, i in shapes] + [o for o, _ in shapes]
+    starts = [start + sum(sizes[:number]) for number in range(len(sizes) + 1)]
+    slices = [slice(a, b) for a, b in pairwise(starts)]
+    return slices[: len(shapes)], slices[len(shapes) :]
+
+
+def split_layers(network: AnyNetwork, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Views W_l (out, in) and b_l (out,) of θ (P,)."""
+    weights = [theta[s].view(shape) for s, shape in zip(network.weight_slices, network.shapes, strict=True)]
+    return weights, [theta[s] for s in network.bias_slices]
+
+
+def values(network: AnyNetwork, theta: Tensor, x: Tensor) -> Tensor:
+    """Values of the outputs at points x (n, d), (n, outputs)."""
+    rules = TaylorRules(((),))
+    return network.forward(theta, network.embed(x, rules.channels), rules)[0]
+
+
+# ---------------------------------------------------------------------------------------------
+# The dense network
 # ---------------------------------------------------------------------------------------------
 
 
@@ -150,11 +224,9 @@ class Network:
         self.embedding, self.widths, self.activation = embedding, tuple(widths), activation
         self.initial = initial
         self.shapes = [(o, i) for i, o in pairwise(self.widths)]
-        sizes = [o * i for o, i in self.shapes]
-        starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        self.weight_slices = [slice(a, b) for a, b in pairwise(starts)]
-        self.bias_slice = slice(starts[-1], starts[-1] + sum(o for o, _ in self.shapes))
-        self.parameters = self.bias_slice.stop
+        self.weight_slices, self.bias_slices = layout(self.shapes)
+        self.parameters = self.bias_slices[-1].stop
+        self.outputs = self.widths[-1]
         if initial.shape != (self.parameters,):
             raise ValueError(
                 f"initial parameters must have shape ({self.parameters},), got {tuple(initial.shape)}"
@@ -170,14 +242,15 @@ class Network:
 
     def split(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Views W_l (out, in) and b_l (out,) of the flat vector θ (P,)."""
-        weights = [theta[s].view(shape) for s, shape in zip(self.weight_slices, self.shapes, strict=True)]
-        biases = list(theta[self.bias_slice].split([o for o, _ in self.shapes]))
-        return weights, biases
+        return split_layers(self, theta)
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Values of the fields at points x (n, d), (n, fields)."""
-        rules = TaylorRules(((),))
-        return self.forward(theta, self.embedding.channels(x, rules.channels), rules)[0]
+        return values(self, theta, x)
+
+    def embed(self, x: Tensor, channels: tuple[Channel, ...]) -> Tensor:
+        """What `forward` and `record` take: the channels of the embedded points x (n, d), (C, n, in)."""
+        return self.embedding.channels(x, channels)
 
     def forward(self, theta: Tensor, h: Tensor, rules: TaylorRules) -> Tensor:
         """Output channels (C, n, fields) from embedded points h (C, n, in), keeping nothing."""
@@ -264,7 +337,7 @@ class MLP:
         if self.initialization not in ("glorot", "torch"):
             raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
 
-    def build(self, domain: Box, fields: int, seed: int) -> Network:
+    def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a box and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed)
         widths = (embedding.features, *self.hidden, fields)
@@ -295,7 +368,7 @@ class SIREN:
         if not (math.isfinite(self.omega) and self.omega > 0):
             raise ValueError(f"omega={self.omega} must be finite and > 0")
 
-    def build(self, domain: Box, fields: int, seed: int) -> Network:
+    def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a box and a number of fields, initialised from seed."""
         embedding = embed(domain, self.modes, 0, 1.0, seed)
         widths = (embedding.features, *self.hidden, fields)

@@ -19,7 +19,7 @@ from sngd.factors import make_panels, tile_numbers
 from sngd.interconnect import sketched_payloads
 from sngd.landmarks import draw_landmarks
 from sngd.memory import Arrangement, Placement, Plan, Sizes, bytes_of_a_point, make_plan
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.optimizers.auto import first_rank
 from sngd.optimizers.engd import gram_bytes
@@ -54,7 +54,7 @@ class Forecast:
     """
 
     run: RunConfig
-    network: Network
+    network: AnyNetwork
     plan: Plan
     device: torch.device
     wanted: int | None = None

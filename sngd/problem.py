@@ -2,46 +2,116 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from sngd.allocation import is_out_of_memory
-from sngd.domain import Axis, Box, Region, Sampling
+from sngd.coefficient import Coefficient
+from sngd.geometry.regions import Axis, Region
+from sngd.geometry.shape import Shape
 from sngd.jet import Jet, coordinate, recorder
+from sngd.sampling import Sampling
 from sngd.taylor import Channel, close
 
 __all__ = ["Condition", "Points", "Problem"]
 
 # Points on which a residual is tried when its problem is built.
 _PROBES = 3
+# Columns of components of the normal are named so, and then by the axis.
+_NORMAL = "normal:"
 
 
 class Points:
-    """The points that a residual is evaluated on: p[X] is the coordinate X as a field.
+    """The points that a residual is evaluated on, and what is known there.
+
+    p[X]            the coordinate X as a field
+    p["kappa"]      a coefficient of the problem, (n,)
+    p.data["u"]     measured values, (n,), in a condition on `Data`
+    p.normal[X]     component of the outward unit normal, (n,), in a condition on a boundary
 
     Args:
-        values: (n, d) coordinates.
+        values: (n, d + a) coordinates, then columns of what else is known.
+        columns: names of those a columns.
+        coefficients: values by name, (n,) each.
     """
 
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
+    def __init__(
+        self,
+        values: Tensor,
+        columns: tuple[str, ...] = (),
+        coefficients: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.dim = values.shape[1] - len(columns)
+        self.values, self.columns = values[:, : self.dim], columns
+        self._known = values[:, self.dim :]
+        self._coefficients = {} if coefficients is None else coefficients
+        self._axes: dict[int, Jet] = {}
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, axis: Axis) -> Any:  # a Jet; Any, so that torch.sin(p[X]) passes type checkers
-        index = getattr(axis, "index", axis)
-        dim = self.values.shape[1]
-        if not isinstance(index, int) or not 0 <= index < dim:
-            raise ValueError(f"axis {axis!r} does not exist: the domain has {dim} axes")
-        return coordinate(self.values, index, dim)
+    def __getitem__(self, key: Axis | str) -> Any:  # a Jet; Any, so that torch.sin(p[X]) passes type checkers
+        if isinstance(key, str):
+            if key not in self._coefficients:
+                known = ", ".join(self._coefficients) or "none"
+                raise ValueError(
+                    f"coefficient {key!r} does not exist, the problem declares {known}: give Problem(..., "
+                    f"coefficients={{{key!r}: ...}}), or p[X] with an axis of the domain for a coordinate"
+                )
+            return self._coefficients[key]
+        index = getattr(key, "index", key)
+        if not isinstance(index, int) or not 0 <= index < self.dim:
+            raise ValueError(f"axis {key!r} does not exist: the domain has {self.dim} axes")
+        if index not in self._axes:
+            self._axes[index] = coordinate(self.values, index, self.dim)
+        return self._axes[index]
+
+    def with_coefficients(self, coefficients: Mapping[str, Tensor]) -> Points:
+        """The same points with other coefficients."""
+        other = copy.copy(self)
+        other._coefficients = coefficients
+        return other
+
+    @property
+    def data(self) -> Mapping[str, Tensor]:
+        """Values that are known at the points, by name."""
+        return {
+            name: self._known[:, i] for i, name in enumerate(self.columns) if not name.startswith(_NORMAL)
+        }
+
+    @property
+    def normal(self) -> Normal:
+        """Outward unit normal of the boundary that the points lie on.
+
+        Raises:
+            ValueError: they lie on no boundary.
+        """
+        if not any(name.startswith(_NORMAL) for name in self.columns):
+            raise NoNormalsError("p.normal: these points lie on no boundary; use it in a condition on one")
+        places = [i for i, name in enumerate(self.columns) if name.startswith(_NORMAL)]
+        return Normal(tuple(self._known[:, i] for i in places))
+
+
+class NoNormalsError(ValueError):
+    """Normals are asked of points that have none."""
+
+
+class Normal(tuple[Tensor, ...]):
+    """Components (n,) of a unit normal, by number or axis."""
+
+    def __new__(cls, components: Sequence[Tensor]) -> Normal:
+        return super().__new__(cls, components)
+
+    def __getitem__(self, axis: Any) -> Any:
+        return super().__getitem__(getattr(axis, "index", axis))
 
 
 Residual = Callable[[Any, Points], Any]
@@ -58,7 +128,8 @@ class Condition:
         residual: (u, p) → one number per point, or a tuple of such for several equations. u is the field
             (a `Jet`; a tuple of them for a system), p the `Points`. It must treat points independently.
         region: where its points lie: `domain.interior`, `domain.face(t=0)`, `domain.boundary("x")`.
-        points: number of collocation points N_c over all ranks.
+        points: number of collocation points N_c over all ranks; those that the region has, for
+            `Data` and other regions of given points.
         weight: w_c, positive.
         sampling: "kronecker" (low discrepancy) or "uniform" (independent).
 
@@ -69,7 +140,7 @@ class Condition:
     name: str
     residual: Residual
     region: Region
-    points: int
+    points: int = 0
     weight: float = 1.0
     sampling: Sampling = "kronecker"
 
@@ -83,12 +154,19 @@ class Condition:
             raise ValueError(
                 f"{where}: region={self.region!r} must be a region of the domain, e.g. domain.interior"
             )
+        count = getattr(self.region, "count", None)
+        if count is not None and self.points == 0:
+            object.__setattr__(self, "points", count)
         if not isinstance(self.points, int) or isinstance(self.points, bool) or self.points < 1:
             raise ValueError(f"{where}: points={self.points!r} must be a whole number ≥ 1")
+        if count is not None and self.points > count:
+            raise ValueError(
+                f"{where}: points={self.points} must be at most {count}, all that its region has"
+            )
         if not (isinstance(self.weight, (int, float)) and math.isfinite(self.weight) and self.weight > 0):
             raise ValueError(f"{where}: weight={self.weight!r} must be finite and > 0")
-        if self.sampling not in ("kronecker", "uniform"):
-            raise ValueError(f'{where}: sampling={self.sampling!r} must be "kronecker" or "uniform"')
+        if self.sampling not in get_args(Sampling):
+            raise ValueError(f"{where}: sampling={self.sampling!r} must be one of {get_args(Sampling)}")
 
 
 @dataclass(frozen=True)
@@ -97,16 +175,23 @@ class Signature:
 
     channels: tuple[Channel, ...]
     components: int
+    columns: tuple[str, ...] = ()
 
 
 class Problem:
-    """A differential equation with its conditions on a box.
+    """A differential equation with its conditions on a domain.
 
     Args:
-        domain: the box.
+        domain: a `Box` or another geometry.
         conditions: one or more `Condition`.
         fields: names of the unknown fields; one name gives a scalar problem, several a system whose residuals
             unpack them: `u, v = w`.
+        outputs: names of the network's outputs, where an ansatz makes the fields of others; the fields when
+            absent.
+        ansatz: (N, p) → the fields, from the network's outputs N (a `Jet`; a tuple of them for several): hard
+            constraints u = g + φ N, symmetries, or a stream function, u = d(ψ, Y), v = −d(ψ, X).
+        coefficients: by name, what residuals read as p["name"]: a `Coefficient` is unknown and trained along;
+            a number is known, and may be changed on the way (`RunConfig.curriculum`).
         solution: p → the solution (a tuple for a system), exact or an interpolated reference; when
             given, runs report relative errors against it. It is called on `Points`.
         name: how logs and pictures call the problem.
@@ -118,33 +203,47 @@ class Problem:
 
     def __init__(
         self,
-        domain: Box,
+        domain: Shape,
         conditions: Sequence[Condition],
         *,
         fields: Sequence[str] = ("u",),
+        outputs: Sequence[str] | None = None,
+        ansatz: Callable[[Any, Points], Any] | None = None,
+        coefficients: Mapping[str, Coefficient | float] | None = None,
         solution: Callable[[Points], Any] | None = None,
         name: str = "problem",
     ) -> None:
         self.domain, self.name = domain, name
         self.conditions = tuple(conditions)
-        self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
+        self.fields = _names(fields)
         self.solution = solution
         if not self.conditions:
             raise ValueError("Problem: conditions is empty; give at least one Condition")
         names = [c.name for c in self.conditions]
-        for kind, group in (("condition", names), ("field", list(self.fields))):
+        self.outputs = self.fields if outputs is None else _names(outputs)
+        self.ansatz, self.coefficients = ansatz, dict(coefficients or {})
+        self._check_coefficients()
+        if self.outputs != self.fields and ansatz is None:
+            raise ValueError(
+                f"Problem: outputs={self.outputs} differ from fields={self.fields}, which then need an "
+                "ansatz that makes them of the outputs"
+            )
+        groups = (("condition", names), ("field", list(self.fields)), ("output", list(self.outputs)))
+        for kind, group in groups:
             repeated = sorted({n for n in group if group.count(n) > 1})
             if repeated:
                 raise ValueError(f"Problem: {kind} names must differ, {repeated} appear more than once")
         if not self.fields:
             raise ValueError('Problem: fields is empty; name at least one, e.g. fields=("u",)')
         for c in self.conditions:
-            if c.region.box is not domain:
+            if c.region.domain is not domain:
                 raise ValueError(
-                    f"Condition({c.name!r}): its region belongs to {c.region.box!r}, not to the problem's "
+                    f"Condition({c.name!r}): its region belongs to {c.region.domain!r}, not to the problem's "
                     f"domain {domain!r}"
                 )
+        self.conditions = tuple(self._with_normals(c) for c in self.conditions)
         self.signatures = tuple(self._record(c) for c in self.conditions)
+        self.value_channels = self._record_fields()
 
     @property
     def points(self) -> int:
@@ -156,8 +255,86 @@ class Problem:
         """N, residual rows of all conditions over all ranks: points × components."""
         return sum(c.points * s.components for c, s in zip(self.conditions, self.signatures, strict=True))
 
+    @property
+    def unknowns(self) -> dict[str, Coefficient]:
+        """The coefficients that are trained along."""
+        return {name: c for name, c in self.coefficients.items() if isinstance(c, Coefficient)}
+
+    def _check_coefficients(self) -> None:
+        for name, value in self.coefficients.items():
+            known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not (known or isinstance(value, Coefficient)):
+                raise ValueError(
+                    f"Problem: coefficients[{name!r}]={value!r} must be a number, or Coefficient(...) for "
+                    "one that is unknown"
+                )
+
+    def coefficients_at(self, raw: Tensor, known: Mapping[str, float] | None = None) -> dict[str, Tensor]:
+        """Values of all coefficients by name.
+
+        Args:
+            raw: (n, unknowns) parameters that the unknown ones are functions of.
+            known: values of the others, where they differ from the declared ones.
+
+        Returns:
+            (n,) each.
+        """
+        values, column = {}, 0
+        for name, coefficient in self.coefficients.items():
+            if isinstance(coefficient, Coefficient):
+                values[name], column = coefficient.value(raw[:, column]), column + 1
+            else:
+                values[name] = raw.new_full((len(raw),), (known or {}).get(name, coefficient))
+        return values
+
+    def assemble(self, outputs: Sequence[Jet], p: Points) -> Any:
+        """The fields as residuals take them, a jet or a tuple of jets, from the network's outputs.
+
+        Raises:
+            ValueError: the ansatz fails, or does not return one jet per field.
+        """
+        u: Any = outputs[0] if len(outputs) == 1 else tuple(outputs)
+        if self.ansatz is None:
+            return u
+        try:
+            u = self.ansatz(u, p)
+        except NoNormalsError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(f"ansatz failed{_where(error)}: {type(error).__name__}: {error}") from error
+        jets = tuple(u) if isinstance(u, (tuple, list)) else (u,)
+        if len(jets) != len(self.fields) or not all(isinstance(jet, Jet) for jet in jets):
+            kinds = ", ".join(type(jet).__name__ for jet in jets)
+            raise ValueError(
+                f"ansatz must return one field (Jet) for each of {self.fields}, it returned {kinds}"
+            )
+        return jets[0] if len(jets) == 1 else jets
+
+    def _probe(self, region: Region, n: int, log: set[Channel]) -> tuple[list[Jet], Points]:
+        """Recording outputs at the first points of a region."""
+        probe = region.sample(0, n, (0, 0, 0))
+        raw = probe.new_tensor([c.start for c in self.unknowns.values()]).expand(n, -1)
+        jets = [recorder(n, self.domain.dim, log, probe.dtype, probe.device) for _ in self.outputs]
+        return jets, Points(probe, region.columns, self.coefficients_at(raw))
+
+    def _with_normals(self, condition: Condition) -> Condition:
+        """The condition on points that have normals, where its residual asks for them."""
+        jets, p = self._probe(condition.region, 1, set())
+        try:
+            condition.residual(self.assemble(jets, p), p)
+        except NoNormalsError as error:
+            try:
+                return replace(condition, region=condition.region.with_normals())
+            except ValueError as reason:
+                raise ValueError(f"Condition({condition.name!r}): {reason}") from error
+        except Exception:  # told by the next run, with its place
+            return condition
+        return condition
+
     def _record(self, condition: Condition) -> Signature:
-        """Run the residual on recording fields: which derivatives, how many components.
+        """Run the residual on recording outputs: which derivatives, how many components.
 
         A second run on fewer points tells whether a residual mixes them, which would make every row of the
         Jacobian wrong without a sign of it.
@@ -165,18 +342,26 @@ class Problem:
         log: set[Channel] = set()
 
         def run(n: int) -> Tensor:
-            probe = condition.region.sample(0, n, (0, 0, 0))
-            jets = [recorder(n, self.domain.dim, log, probe.dtype, probe.device) for _ in self.fields]
-            u: Any = jets[0] if len(jets) == 1 else tuple(jets)
-            return evaluate_residual(condition, u, Points(probe))
+            jets, p = self._probe(condition.region, n, log)
+            return evaluate_residual(condition, self.assemble(jets, p), p)
 
-        more, fewer = run(_PROBES), run(_PROBES - 1)
-        if not torch.allclose(more[:-1], fewer, rtol=1e-9, atol=0.0, equal_nan=True):
+        probes = min(_PROBES, condition.points)
+        more, fewer = run(probes), run(max(1, probes - 1))
+        if not torch.allclose(more[: len(fewer)], fewer, rtol=1e-9, atol=0.0, equal_nan=True):
             raise ValueError(
                 f"residual of condition {condition.name!r} mixes points: its value at one point changes when "
                 "another is left out; write it pointwise, without mean, sum or sort over the points"
             )
-        return Signature(close(log), more.shape[1])
+        return Signature(close(log), more.shape[1], condition.region.columns)
+
+    def _record_fields(self) -> tuple[Channel, ...]:
+        """Derivatives of the network's outputs that values of the fields consist of."""
+        log: set[Channel] = set()
+        jets, p = self._probe(self.domain.interior, 1, log)
+        u = self.assemble(jets, p)
+        for jet in u if isinstance(u, tuple) else (u,):
+            _ = jet.value
+        return close(log)
 
     def reference(self, points: Tensor) -> Tensor:
         """The known solution at points (n, d) → (n, fields).
@@ -228,3 +413,7 @@ def _stack(result: Any, n: int, what: str, components: int | None = None) -> Ten
             f"{what} must return {components or 'at least one'} component(s), got {len(tensors)}"
         )
     return torch.stack(tensors, dim=1)
+
+
+def _names(names: Sequence[str] | str) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sngd.allocation import OutOfMemoryError, first_line, is_out_of_memory, release
 from sngd.jet import field as field_jet
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.problem import Points, Problem, evaluate_residual
 from sngd.taylor import TaylorRules
 
@@ -48,7 +48,8 @@ class Batch:
         points: (n, d).
         segments: (condition number, first point, one past the last), in order.
         rows: the batch's rows in the rank's residual vector.
-        embedded: (C, n, in) channels of the embedded points, when kept.
+        embedded: what the network makes of the points, when kept.
+        places: the points of the segments, as residuals take them.
     """
 
     rules: TaylorRules
@@ -56,7 +57,8 @@ class Batch:
     points: Tensor
     segments: list[tuple[int, int, int]]
     rows: slice
-    embedded: Tensor | None = None
+    embedded: Any = None
+    places: dict[tuple[int, int, int], Points] = field(default_factory=dict)
 
     def rows_of(self, start: int, stop: int) -> slice:
         """Rows of the points start … stop − 1 in the rank's residual vector."""
@@ -70,21 +72,23 @@ class Collocation:
     Args:
         problem: the conditions.
         network: the fields.
-        points: per condition this rank's points (n_c, d).
+        points: per condition this rank's points (n_c, d) and further columns.
         weights: (conditions,) the weights w_c; replaced when losses are balanced.
         chunk: most points per network evaluation, None for whole batches. Where they do not fit into memory,
             it is halved and stays so.
         owner: how messages call the rank.
         crowded: the factors of all points did not fit into memory, and are no longer kept.
+        known: values of known coefficients, where they differ from the problem's.
     """
 
     problem: Problem
-    network: Network
+    network: AnyNetwork
     points: Sequence[Tensor]
     weights: Tensor
     chunk: int | None = None
     owner: str = "this rank"
     crowded: bool = False
+    known: dict[str, float] = field(default_factory=dict)
     batches: list[Batch] = field(init=False)
     condition_rows: list[slice] = field(init=False)
 
@@ -183,29 +187,44 @@ class Collocation:
             why,
         )
 
-    def embed(self, batch: Batch, start: int, stop: int) -> Tensor:
-        """Embedded channels (C, m, in) of some points; kept when the batch is one chunk."""
-        if batch.embedded is not None:
-            return batch.embedded[:, start:stop]  # `chunk` may have changed since
-        h = self.network.embedding.channels(batch.points[start:stop], batch.rules.channels)
-        if stop - start == len(batch.points):
-            batch.embedded = h
+    def embed(self, batch: Batch, start: int, stop: int) -> Any:
+        """What the network makes of some points; kept when the batch is one chunk."""
+        whole = stop - start == len(batch.points)
+        if batch.embedded is not None and whole:
+            return batch.embedded
+        x = batch.points[start:stop, : self.problem.domain.dim]
+        h = self.network.embed(x, batch.rules.channels)
+        batch.embedded = h if whole else None
         return h
 
     def apply(self, batch: Batch, z: Tensor, first: int) -> Tensor:
-        """Residuals (m, q) of the batch's points first … first+m−1 from output channels z (C, m, fields)."""
-        dim, stop = self.problem.domain.dim, first + z.shape[1]
+        """Residuals (m, q) of the batch's points first … first+m−1 from output channels z (C, m, outputs).
+
+        After the problem's outputs come the parameters of its unknown coefficients.
+        """
+        problem, stop = self.problem, first + z.shape[1]
+        dim, outputs = problem.domain.dim, len(problem.outputs)
         parts = []
         for number, a, b in batch.segments:
             low, high = max(a, first), min(b, stop)
             if low >= high:
                 continue
             piece = z[:, low - first : high - first]
-            jets = [field_jet(piece, batch.rules.channels, j, dim) for j in range(len(self.problem.fields))]
-            p = Points(batch.points[low:high])
-            u = jets[0] if len(jets) == 1 else tuple(jets)
-            parts.append(evaluate_residual(self.problem.conditions[number], u, p))
+            jets = [field_jet(piece, batch.rules.channels, j, dim) for j in range(outputs)]
+            p = self._place(batch, number, low, high)
+            if problem.coefficients:
+                p = p.with_coefficients(problem.coefficients_at(piece[0, :, outputs:], self.known))
+            parts.append(evaluate_residual(problem.conditions[number], problem.assemble(jets, p), p))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _place(self, batch: Batch, number: int, low: int, high: int) -> Points:
+        """Some points of a condition; kept, with their coordinates as fields."""
+        key = (number, low, high)
+        if key not in batch.places:
+            if len(batch.places) >= 2 * len(batch.segments):  # of other chunks
+                batch.places.clear()
+            batch.places[key] = Points(batch.points[low:high], self.problem.signatures[number].columns)
+        return batch.places[key]
 
     def condition_losses(self, squares: Tensor) -> Tensor:
         """Sums of squared weighted residuals per condition on this rank, (conditions,).
@@ -227,9 +246,8 @@ class Collocation:
                 for number, a, b in batch.segments:
                     if a <= index < b:
                         names = self.problem.domain.names
-                        at = ", ".join(
-                            f"{n}={v:.6g}" for n, v in zip(names, batch.points[index].tolist(), strict=True)
-                        )
+                        x = batch.points[index, : len(names)].tolist()
+                        at = ", ".join(f"{n}={v:.6g}" for n, v in zip(names, x, strict=True))
                         name = self.problem.conditions[number].name
                         return f"condition {name!r} has residual {float(residual[row])} at {at}"
         raise AssertionError("a row belongs to a batch")

@@ -30,7 +30,7 @@ from sngd.core import Triangle
 from sngd.domain import fold
 from sngd.factors import Factors
 from sngd.jacobian import FactoredJacobian
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -105,17 +105,21 @@ class KhatriRao:
         """Rows of J Ω, (m·q, k)."""
         return chunk.khatri_rao_product(self.outer, self.inner, self.bias, jacobian.tile)
 
-    def dense(self) -> Tensor:
-        """Ω (P, k), for tests."""
-        weights = [
-            torch.einsum("ok,ik->oik", a, b).flatten(0, 1)
-            for a, b in zip(self.outer, self.inner, strict=True)
-        ]
-        return torch.cat([*weights, *(a * beta for a, beta in zip(self.outer, self.bias, strict=True))])
+    def dense(self, network: AnyNetwork) -> Tensor:
+        """Ω (P, k), for tests.
+
+        Args:
+            network: whose parameters it belongs to.
+        """
+        matrix = self.bias.new_empty(network.parameters, self.rank)
+        for layer, (a, b, beta) in enumerate(zip(self.outer, self.inner, self.bias, strict=True)):
+            matrix[network.weight_slices[layer]] = torch.einsum("ok,ik->oik", a, b).flatten(0, 1)
+            matrix[network.bias_slices[layer]] = a * beta
+        return matrix
 
 
 def draw_test_matrix(
-    kind: TestMatrixName, network: Network, rank: int, seed: int, step: int, like: Tensor
+    kind: TestMatrixName, network: AnyNetwork, rank: int, seed: int, step: int, like: Tensor
 ) -> TestMatrix:
     """Ω, equal on every rank without communication: a function of (seed, step).
 

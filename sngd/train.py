@@ -15,9 +15,11 @@ from sngd.accounts import Account, added_since, peak_bytes, total
 from sngd.allocation import naming_out_of_memory
 from sngd.assembly import build_objective, draw_points
 from sngd.checkpoint import Checkpoint
+from sngd.composite import build_network
 from sngd.config import RunConfig, describe
 from sngd.evaluate import Evaluation
-from sngd.networks import Network
+from sngd.fields import coefficient_values
+from sngd.networks import AnyNetwork
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.planning import Forecast
@@ -73,7 +75,7 @@ class Trained:
 
     result: dict[str, Any]
     theta: Tensor
-    network: Network
+    network: AnyNetwork
     spectra: list[tuple[int, Tensor]] = field(default_factory=list)
 
 
@@ -143,7 +145,7 @@ class _Loop:
     ) -> None:
         self.run, self.ranks, self.device, self.hooks, self.folder = run, ranks, device, hooks, folder
         self.dtype, self.stopping = run.dtype, stopping
-        network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+        network = build_network(run.problem, run.network, run.seed)
         self.taken = 0 if earlier is None else earlier.step
         planned = earlier.budget if earlier is not None and earlier.world_size == ranks.size else None
         self.objective = build_objective(run, network, ranks, device, max(self.taken, 1), planned)
@@ -233,6 +235,7 @@ class _Loop:
             if self.evaluation is not None:
                 trained.result["errors"] = self.evaluation.errors(trained.theta)
                 trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
+            trained.result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
             if self.reason != "superseded":
                 self._save()
                 for hook in self.hooks:
@@ -282,6 +285,7 @@ class _Loop:
             "evaluations": report.evaluations,
             "losses": dict(zip(names, state.losses.tolist(), strict=True)),
             "weights": dict(zip(names, weights, strict=True)),
+            "coefficients": coefficient_values(self.run.problem, state.theta) or None,
             "sigma_1": None if sigma is None else float(sigma[0]),
             "sigma_k": None if sigma is None else float(sigma[-1]),
             "effective_dimension": report.effective_dimension,

@@ -11,6 +11,7 @@ from torch import Tensor
 from sngd.basis import make_blocks, replicate
 from sngd.collectives import LocalRanks
 from sngd.factors import Panel
+from sngd.jacobian import FactoredJacobian
 from sngd.sketch import Gaussian, TestMatrix, Whitened
 
 
@@ -77,9 +78,9 @@ def find_range(jacobian, test: TestMatrix | Tensor, ranks=None, stored: bool = T
     ).matrix
 
 
-def dense_test_matrix(test: TestMatrix) -> Tensor:
+def dense_test_matrix(test: TestMatrix, jacobian: FactoredJacobian) -> Tensor:
     """Ω (P, k)."""
-    return test.matrix if isinstance(test, Gaussian) else test.dense()
+    return test.matrix if isinstance(test, Gaussian) else test.dense(jacobian.collocation.network)
 
 
 def orthonormality(q: Tensor) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import pi
 
 import torch
 from torch import Tensor
 
+from sngd.coefficient import Coefficient
+from sngd.composite import build_network
 from sngd.domain import Box
-from sngd.jet import d, laplacian
+from sngd.jet import biharmonic, d, laplacian
 from sngd.networks import MLP, NetworkConfig
 from sngd.problem import Condition, Problem
 from sngd.residual import Collocation
@@ -23,7 +25,7 @@ class Case:
 
     problem: Problem
     naive: tuple[NaiveResidual, ...]
-    network: NetworkConfig
+    network: NetworkConfig | Mapping[str, NetworkConfig]
 
     def collocation(self, chunk: int | None = None, seed: int = 0, **split: int) -> Collocation:
         """All points, or of `ranks` equal shards the one of `rank`."""
@@ -35,7 +37,7 @@ class Case:
             for i, c in enumerate(self.problem.conditions)
         ]
         weights = torch.tensor([c.weight for c in self.problem.conditions], dtype=torch.float64)
-        network = self.network.build(self.problem.domain, len(self.problem.fields), seed)
+        network = build_network(self.problem, self.network, seed)
         return Collocation(self.problem, network, points, weights, chunk)
 
 
@@ -200,8 +202,111 @@ def system(points: int = 16) -> Case:
     return Case(Problem(domain, conditions, fields=("u", "v"), name="system"), naive, MLP((7, 6), "gelu"))
 
 
+def inverse(points: int = 20) -> Case:
+    """(k u_x)_x = c u_t + m sin u with a field k of its own network and c > 0, 1 < m < 3 unknown.
+
+    u = x (1 − x) N: zero at the walls by its form. Initial values cos x fix the rest.
+    """
+    domain = Box(x=(0, 1), t=(0, 2))
+    X, T = domain.axes
+
+    def ansatz(outputs, p):
+        n, k = outputs
+        return p[X] * (1 - p[X]) * n, k
+
+    def equation(w, p):
+        u, k = w
+        return d(k * d(u, X), X) - p["c"] * d(u, T) - p["m"] * torch.sin(u) * p["known"]
+
+    def naive(w, x):
+        n, k, rho_c, rho_m = w
+        u = x[:, 0] * (1 - x[:, 0]) * n
+        c, m = torch.log1p(torch.exp(rho_c)), 1 + 2 / (1 + torch.exp(-rho_m))
+        return [partial(k * partial(u, x, 0), x, 0) - c * partial(u, x, 1) - 1.5 * m * torch.sin(u)]
+
+    conditions = [
+        Condition("equation", equation, domain.interior, points),
+        Condition("initial", lambda w, p: (w[0] - torch.cos(p[X]), p["c"] - w[1]), domain.face(t=0), 7),
+    ]
+
+    def initial(w, x):
+        c = torch.log1p(torch.exp(w[2]))
+        return [x[:, 0] * (1 - x[:, 0]) * w[0] - torch.cos(x[:, 0]), c - w[1]]
+
+    problem = Problem(
+        domain,
+        conditions,
+        fields=("u", "k"),
+        outputs=("n", "k"),
+        ansatz=ansatz,
+        coefficients={"c": Coefficient(0.5, lower=0), "known": 1.5, "m": Coefficient(1.5, 1, 3)},
+        name="inverse",
+    )
+    return Case(problem, (naive, initial), {"n": MLP((6, 5)), "k": MLP((4,), "sin")})
+
+
+def kuramoto_sivashinsky(points: int = 16) -> Case:
+    """u_t + u u_x + u_xx + u_xxxx = 0 on a circle, u(x, 0) = cos x."""
+    domain = Box(x=(0, 2 * pi), t=(0, 1), periodic="x")
+    X, T = domain.axes
+
+    def equation(u, p):
+        return d(u, T) + u * d(u, X) + d(u, X, X) + d(u, X, X, X, X)
+
+    def naive(u, x):
+        first, second = partial(u[0], x, 0), partial(u[0], x, 0, 0)
+        return [partial(u[0], x, 1) + u[0] * first + second + partial(second, x, 0, 0)]
+
+    conditions = [
+        Condition("equation", equation, domain.interior, points),
+        Condition("initial", lambda u, p: u - torch.cos(p[X]), domain.face(t=0), points // 3),
+    ]
+    initial = lambda u, x: [u[0] - torch.cos(x[:, 0])]  # noqa: E731
+    return Case(Problem(domain, conditions, name="kuramoto_sivashinsky"), (naive, initial), MLP((7, 6)))
+
+
+def plate(points: int = 12) -> Case:
+    """Δ(k Δu) + Δ²e^{u/2} + u_y Δu_x = 1 with k = 1 + x²; u = Δu = 0 on the edge, as of a hinged plate.
+
+    The interior takes a collapsed biharmonic and its lower derivatives, the edge a Laplacian.
+    """
+    domain = Box(x=(0, 1), y=(-1, 1))
+    X, Y = domain.axes
+
+    def equation(u, p):
+        bed = biharmonic(torch.exp(u / 2)) + d(u, Y) * d(laplacian(u), X)
+        return laplacian((1 + p[X] ** 2) * laplacian(u)) + bed - 1.0
+
+    def flat(u, x):
+        return partial(u, x, 0, 0) + partial(u, x, 1, 1)
+
+    def naive(u, x):
+        moment = flat(u[0], x)
+        bed = flat(flat(torch.exp(u[0] / 2), x), x) + partial(u[0], x, 1) * partial(moment, x, 0)
+        return [flat((1 + x[:, 0] ** 2) * moment, x) + bed - 1.0]
+
+    conditions = [
+        Condition("equation", equation, domain.interior, points),
+        Condition("edge", lambda u, p: (u, laplacian(u)), domain.boundary(), points // 2),
+    ]
+    edge = lambda u, x: [u[0], flat(u[0], x)]  # noqa: E731
+    return Case(Problem(domain, conditions, name="plate"), (naive, edge), MLP((7, 5), "sin"))
+
+
 CASES: dict[str, Callable[..., Case]] = {
-    f.__name__: f for f in (heat, poisson, diffusion, nonlinear, transport, burgers, system)
+    f.__name__: f
+    for f in (
+        heat,
+        poisson,
+        diffusion,
+        nonlinear,
+        transport,
+        burgers,
+        system,
+        inverse,
+        kuramoto_sivashinsky,
+        plate,
+    )
 }
 # of the paper on sketched natural gradient descent
 PAPER_CASES = {name: CASES[name] for name in ("heat", "poisson", "nonlinear", "transport")}

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sngd.networks import Network
+from sngd.composite import Composite, Constants
+from sngd.networks import AnyNetwork
 from sngd.residual import Collocation
 
 Array = np.ndarray
@@ -40,6 +41,13 @@ PLAIN_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": lambda z: z.clamp_min(0) + torch.log1p(torch.exp(-_modulus(z))),
     "silu": lambda z: z * torch.sigmoid(z),
     "gelu": lambda z: z * 0.5 * torch.erfc(-z / 2**0.5),
+    "atan": torch.atan,
+    "cosh": lambda z: (torch.exp(z) + torch.exp(-z)) / 2,
+    "erf": torch.erf,
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+    "sinh": torch.sinh,
+    "tan": lambda z: torch.sin(z) / torch.cos(z),
 }
 
 
@@ -62,8 +70,16 @@ def relative_error(got: Tensor | Array, want: Tensor | Array) -> float:
 # ---------------------------------------------------------------------------------------------
 
 
-def network_function(network: Network) -> Callable[[Tensor, Tensor], Tensor]:
-    """u(θ, x): θ (P,), x (n, d) → (n, fields), by the definition of a dense network."""
+def network_function(network: AnyNetwork) -> Callable[[Tensor, Tensor], Tensor]:
+    """u(θ, x): θ (P,), x (n, d) → (n, outputs), by the definition of a dense network, or of several."""
+    if isinstance(network, Composite):
+        functions = [network_function(part) for part in network.parts]
+        lengths = [part.parameters for part in network.parts]
+        return lambda theta, x: torch.cat(
+            [f(own, x) for f, own in zip(functions, theta.split(lengths), strict=True)], dim=1
+        )
+    if isinstance(network, Constants):
+        return lambda theta, x: theta.expand(len(x), -1)
     embedding, sizes = network.embedding, network.widths
     f = PLAIN_FUNCTIONS[network.activation]
 

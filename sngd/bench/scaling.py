@@ -25,6 +25,7 @@ from sngd.assembly import build_objective
 from sngd.bench.definition import LOOPBACK, build
 from sngd.bench.links import FIT_RANKS, fit_rings
 from sngd.collectives import LocalRanks
+from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.costs import Size, predict_seconds, sketched_work
 from sngd.interconnect import Ring, payload_seconds, sketched_payloads
@@ -79,7 +80,7 @@ def fit_speeds(runs: Sequence[tuple[Size, int, float, float]]) -> Speeds:
 
 def size_of(run: RunConfig, ranks: int = 1) -> Size:
     """What the cost model sees of a run on so many ranks."""
-    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    network = build_network(run.problem, run.network, run.seed)
     objective = build_objective(run, network, LocalRanks(), _CPU)
     return Size.of(objective.collocation, run.problem.rows, ranks)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from torch import Tensor
 
 from sngd.checkpoint import Checkpoint
+from sngd.composite import build_network
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.folder import CONFIG, Source
 from sngd.library import config_path
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 
 __all__ = ["complain", "load", "restore", "run_folder_parser"]
 
@@ -90,7 +91,7 @@ def run_folder_parser(command: str, description: str) -> argparse.ArgumentParser
     return parser
 
 
-def restore(folder: Path) -> tuple[RunConfig, Network, Tensor]:
+def restore(folder: Path) -> tuple[RunConfig, AnyNetwork, Tensor]:
     """Config, network and last parameters (P,) of a run folder.
 
     Raises:
@@ -100,7 +101,7 @@ def restore(folder: Path) -> tuple[RunConfig, Network, Tensor]:
         raise ValueError(f"run folder {str(folder)!r} does not exist")
     run, _ = load(str(folder / CONFIG), [], "sngd")
     theta = Checkpoint.load(folder).theta
-    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    network = build_network(run.problem, run.network, run.seed)
     if theta.numel() != network.parameters:
         raise ValueError(
             f"the checkpoint holds {theta.numel()} parameters, the config's network has {network.parameters}"

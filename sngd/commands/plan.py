@@ -8,6 +8,7 @@ import torch
 
 from sngd.assembly import own_budget, plan_memory
 from sngd.commands.common import load
+from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.exit_codes import USER_ERROR
 from sngd.plan_table import parse_bytes, show
@@ -42,7 +43,7 @@ def plan(given: list[str]) -> int:
     device = _planned_device(run, options.memory)
     told = options.memory is not None
     budget = parse_bytes(options.memory, "--memory") if told else own_budget(run, ranks, device)
-    network = run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    network = build_network(run.problem, run.network, run.seed)
     forecast = Forecast(run, network, plan_memory(run, network, ranks, device, budget), device, rank)
     show(forecast)
     shortage = forecast.shortage()

@@ -11,6 +11,7 @@ import rich.console
 import rich.table
 
 from sngd import library
+from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.library import Best, Entry
 
@@ -47,7 +48,7 @@ def _table(entries: list[Entry]) -> rich.table.Table:
         table.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
         problem = entry.run.problem
-        unknowns = [*problem.fields, *getattr(problem, "coefficients", ())]
+        unknowns = [*problem.fields, *problem.unknowns]
         what = entry.equation or entry.title
         table.add_row(entry.name, what, _listed(problem.domain.names), _listed(unknowns), *_known(entry.best))
     return table
@@ -86,7 +87,7 @@ def _tell(console: rich.console.Console, entry: Entry) -> None:
 
 
 def _facts(entry: Entry, run: RunConfig) -> list[tuple[str, str]]:
-    problem, network = run.problem, run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    problem, network = run.problem, build_network(run.problem, run.network, run.seed)
     budget = [f"{run.max_steps:,} steps"]
     if run.max_seconds is not None:
         budget.append(f"{run.max_seconds:g} s")
@@ -94,7 +95,7 @@ def _facts(entry: Entry, run: RunConfig) -> list[tuple[str, str]]:
         budget.append(f"relative L2 error {run.target_error:g}")
     facts = [
         ("domain", repr(problem.domain)),
-        ("unknowns", ", ".join([*problem.fields, *getattr(problem, "coefficients", ())])),
+        ("unknowns", ", ".join([*problem.fields, *problem.unknowns])),
         ("solution", "none" if problem.solution is None else "known"),
         ("network", repr(network)),
         ("optimizer", _changed(run.optimizer)),

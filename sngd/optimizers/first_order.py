@@ -163,7 +163,7 @@ class SOAP(_FirstOrder):
 
         def split(theta: Tensor) -> list[Tensor]:
             weights, biases = objective.collocation.network.split(theta)
-            return [*weights, *biases]
+            return [part for part in (*weights, *biases) if part.numel()]
 
         def build(parameters: list[Tensor]) -> torch.optim.Optimizer:
             return PackagedSOAP(

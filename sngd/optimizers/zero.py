@@ -18,18 +18,16 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sngd.networks import Network
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
 from sngd.taylor import TaylorRules
-
-if TYPE_CHECKING:
-    from sngd.networks import Network
 
 __all__ = ["TaylorNetwork", "ZeroStepper"]
 
@@ -131,8 +129,14 @@ class ZeroStepper:
                 "float32 copies of the parameters without a word"
             )
         self.state, self.rate_at, self.updates = state, rate_at, 0
+        network = objective.collocation.network
+        if not isinstance(network, Network):
+            raise ValueError(
+                f"optimizer.zero_stage={stage} needs one dense network (MLP or SIREN) and no unknown "
+                f"coefficients, got {network!r}: leave zero_stage out"
+            )
         self._deepspeed = _deepspeed(objective, state.theta.device)
-        self.module = TaylorNetwork(objective.collocation.network, state.theta)
+        self.module = TaylorNetwork(network, state.theta)
         optimizer = torch.optim.Adam(self.module.parameters(), lr=rate_at(0), betas=betas)
         settings = {
             "train_micro_batch_size_per_gpu": 1,

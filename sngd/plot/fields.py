@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sngd.evaluate import TIME, compare
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.plot.style import BLUE, GREY, ORANGE, italic, line, picture
 from sngd.problem import Problem
 
@@ -31,7 +31,7 @@ _NAMED = 5  # held coordinates that a title names one by one
 
 
 def plot_solution(
-    problem: Problem, network: Network, theta: Tensor, path: str | Path, dpi: int = 150
+    problem: Problem, network: AnyNetwork, theta: Tensor, path: str | Path, dpi: int = 150
 ) -> Path:
     """The network's fields beside the known solution, and the error between them.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sngd.evaluate import Evaluation, compare, time_axis
-from sngd.networks import Network
+from sngd.networks import AnyNetwork
 from sngd.plot.style import COLOURS, italic, line, picture, shades
 from sngd.problem import Problem
 
@@ -28,7 +28,9 @@ _NAMED = 3  # held coordinates that a title names one by one
 _ERROR = "relative $L^2$ error"
 
 
-def plot_slices(problem: Problem, network: Network, theta: Tensor, path: str | Path, dpi: int = 150) -> Path:
+def plot_slices(
+    problem: Problem, network: AnyNetwork, theta: Tensor, path: str | Path, dpi: int = 150
+) -> Path:
     """The fields along the first coordinate at several times, network (thin) over solution (wide).
 
     Where no coordinate is time, at several values of the second; the others are held in the middle. Curves
@@ -127,7 +129,7 @@ def _held(problem: Problem, drawn: tuple[int, ...]) -> str:
     return f"at {', '.join(named)}" if held else ""
 
 
-def plot_time(problem: Problem, network: Network, theta: Tensor, path: str | Path, dpi: int = 150) -> Path:
+def plot_time(problem: Problem, network: AnyNetwork, theta: Tensor, path: str | Path, dpi: int = 150) -> Path:
     """The relative L2 error of every field over time.
 
     Args:

@@ -36,7 +36,7 @@ def log_fokker_planck(
     """
     if not isinstance(dim, int) or dim < 1:
         raise ValueError(f"log_fokker_planck: dim={dim!r} must be a whole number ≥ 1")
-    domain = Box(periodic=(), **{f"x{i}": (-5, 5) for i in range(1, dim + 1)}, t=(0, 1))
+    domain = Box(periodic=(), even=(), **{f"x{i}": (-5, 5) for i in range(1, dim + 1)}, t=(0, 1))
     *space, T = domain.axes
 
     def solution(p: Points) -> Any:

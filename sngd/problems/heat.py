@@ -42,7 +42,7 @@ def heat4d(
     interior: int = 3000, initial: int = 250, walls: int = 250, sampling: Sampling = "uniform"
 ) -> Problem:
     """The heat equation in 4+1 dimensions: 7 Taylor channels, the Laplacian over space collapsed into one."""
-    domain = Box(periodic=(), **{f"x{i}": (0, 1) for i in range(1, 5)}, t=(0, 1))
+    domain = Box(periodic=(), even=(), **{f"x{i}": (0, 1) for i in range(1, 5)}, t=(0, 1))
     *space, T = domain.axes
 
     def solution(p: Points) -> Any:

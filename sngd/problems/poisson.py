@@ -82,7 +82,7 @@ def poisson100d(interior: int = 3000, boundary: int = 500, sampling: Sampling = 
 
 def _cube(dim: int) -> Box:
     """[0, 1]^d with axes x1 … xd."""
-    return Box(periodic=(), **{f"x{i}": (0, 1) for i in range(1, dim + 1)})
+    return Box(periodic=(), even=(), **{f"x{i}": (0, 1) for i in range(1, dim + 1)})
 
 
 def _dirichlet(

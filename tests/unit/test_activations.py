@@ -1,16 +1,21 @@
 import pytest
 import torch
 
-from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS, reciprocal_derivatives
+from sngd.activations import ACTIVATIONS, KINKED, NETWORK_ACTIVATIONS, reciprocal_derivatives
 from tests.reference import PLAIN_FUNCTIONS, partial
 
 ORDERS = range(6)
 POSITIVE = {"log", "sqrt"}
+GROWING = {"exp", "expm1", "sinh", "cosh"}  # not near the largest numbers
 
 
 def arguments(name: str) -> torch.Tensor:
-    if name == "exp":
+    if name in GROWING:
         return torch.linspace(-40, 6, 200, dtype=torch.float64)
+    if name == "tan":
+        return torch.linspace(-1.2, 4.3, 100, dtype=torch.float64)  # over a pole
+    if name == "log1p":
+        return torch.logspace(-6, 4, 200, dtype=torch.float64) - 0.9
     if name in POSITIVE:
         return torch.logspace(-2, 4, 200, dtype=torch.float64)
     if name == "reciprocal":
@@ -78,6 +83,17 @@ def test_saturated_ends_are_flat_not_nan(name: str) -> None:
         assert torch.isfinite(f).all()
         if order >= 2:
             assert torch.equal(f.abs(), torch.zeros(2, dtype=torch.float64)), f"order {order}"
+
+
+def test_kinked_functions_have_one_derivative() -> None:
+    z = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
+    wanted = {"abs": ([2.0, 0.0, 3.0], [-1.0, 0.0, 1.0]), "relu": ([0.0, 0.0, 3.0], [0.0, 0.0, 1.0])}
+    assert set(KINKED) == set(wanted)
+    for name, (values, slopes) in wanted.items():
+        assert [f.tolist() for f in KINKED[name](z, 1)] == [values, slopes]
+        assert [f.tolist() for f in KINKED[name](z, 0)] == [values]
+        with pytest.raises(ValueError, match=rf"{name}\(u\) has no second derivative"):
+            KINKED[name](z, 2)
 
 
 def test_reciprocal_of_negative_numbers_alternates() -> None:

@@ -89,7 +89,7 @@ def dense_basis(name: str, given: Tensor) -> Tensor:
     jacobian = jacobian_of(name, "factors")
     test = draw_test_matrix("khatri_rao", jacobian.collocation.network, RANK - 1, 3, 1, jacobian.theta)
     j = jacobian.dense()
-    a = torch.cat([j.new_ones(len(j), 1), j @ dense_test_matrix(test)], dim=1)
+    a = torch.cat([j.new_ones(len(j), 1), j @ dense_test_matrix(test, jacobian)], dim=1)
     return torch.linalg.qr(torch.cat([j.T @ torch.linalg.qr(a)[0], given], dim=1))[0]
 
 

@@ -199,7 +199,7 @@ def test_the_sketched_step_equals_the_naive_one(name: str, kind: str) -> None:
     dense = reference.jacobian(jacobian.collocation, CASES[name]().naive, jacobian.theta).numpy()
     top = float(np.linalg.norm(dense, 2) ** 2)
     for rank, damping in ((1, 1e-3), (4, 1e-3), (8, 1e-4)):
-        omega = dense_test_matrix(draw(jacobian, rank, kind)).numpy()
+        omega = dense_test_matrix(draw(jacobian, rank, kind), jacobian).numpy()
         want = reference.sketched_step(dense, r.numpy(), omega, damping * top)
         assert relative_error(step(jacobian, r, rank, damping * top, kind), want) < 1e-9
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sngd.domain import Axis, Box, fold, unit_points
 
-SAMPLINGS = ("kronecker", "uniform")
+SAMPLINGS = ("kronecker", "uniform", "sobol", "latin_hypercube")
 KEY = (7, 3, 1)
 
 
@@ -72,6 +72,8 @@ def test_points_stay_as_they_are() -> None:
 FROZEN = {
     "kronecker": [0.7944936924879795, 0.008830843301327662],
     "uniform": [0.08483595389159726, 0.5612852780752021],
+    "sobol": [0.41785888909362257, 0.08032284560613334],
+    "latin_hypercube": [0.4604485680867262, 0.39722588201721404],
 }
 
 
@@ -275,5 +277,5 @@ def test_bad_regions_are_refused() -> None:
         box().face(t=9)
     with pytest.raises(ValueError, match="axis 'z' does not exist"):
         box().boundary("z")
-    with pytest.raises(ValueError, match=r"sampling='sobol' must be"):
-        box().interior.sample(0, 3, KEY, "sobol")
+    with pytest.raises(ValueError, match=r"sampling='halton' must be one of kronecker, uniform, sobol"):
+        box().interior.sample(0, 3, KEY, "halton")

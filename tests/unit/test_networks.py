@@ -43,7 +43,7 @@ def test_split_gives_views_of_the_flat_vector() -> None:
     assert torch.equal(torch.cat([*(w.flatten() for w in weights), *biases]), theta)
     biases[1][0] = -1.0
     assert int((theta == -1).sum()) == 1
-    slices = [*network.weight_slices, network.bias_slice]
+    slices = [*network.weight_slices, *network.bias_slices]
     assert [s.start for s in slices[1:]] == [s.stop for s in slices[:-1]]
     assert slices[-1].stop == network.parameters
 

@@ -32,7 +32,7 @@ def _dense(case: Case, objective: Objective, theta: torch.Tensor, k: int):
     r = reference.residual(objective.collocation, case.naive, theta).detach().numpy()
     network = objective.collocation.network
     omega = [draw_test_matrix(kind, network, k, SEED, 1, theta) for kind in ("khatri_rao", "gaussian")]
-    return j, r, {"khatri_rao": omega[0].dense().numpy(), "gaussian": omega[1].matrix.numpy()}
+    return j, r, {"khatri_rao": omega[0].dense(network).numpy(), "gaussian": omega[1].matrix.numpy()}
 
 
 @pytest.mark.parametrize("basis", ["replicated", "sharded"])

@@ -14,6 +14,7 @@ from sngd.problems import (
     burgers,
     heat,
     heat4d,
+    helmholtz,
     log_fokker_planck,
     nonlinear,
     poisson2d,
@@ -21,6 +22,7 @@ from sngd.problems import (
     poisson10d,
     poisson100d,
     transport,
+    wave,
 )
 from sngd.problems.burgers import cole_hopf
 from tests.reference import partial
@@ -28,6 +30,7 @@ from tests.reference import partial
 CLOSED_FORM = {
     "heat": heat(),
     "heat4d": heat4d(),
+    "helmholtz": helmholtz(),
     "log_fokker_planck": log_fokker_planck(),
     "nonlinear": nonlinear(),
     "poisson2d": poisson2d(),
@@ -35,6 +38,7 @@ CLOSED_FORM = {
     "poisson10d": poisson10d(),
     "poisson100d": poisson100d(),
     "transport": transport(),
+    "wave": wave(modes={1: 1.0, 4: 0.5}),
 }
 POINTS = 400
 # Rounding: terms of the residual reach this much beyond 1, and there are as many of them.
@@ -44,6 +48,14 @@ SCALE = {"log_fokker_planck": 100.0, "poisson100d": 100.0}
 def _points(problem, number):
     condition = problem.conditions[number]
     return condition.region.sample(0, POINTS, (11, 0, number), "uniform")
+
+
+def _largest(residual):
+    """The largest value of a residual with one component or several."""
+    parts = residual if isinstance(residual, tuple) else (residual,)
+    values = [part.value if isinstance(part, Jet) else part for part in parts]
+    assert all(value.shape == (POINTS,) for value in values)
+    return max(float(value.abs().max()) for value in values)
 
 
 def _cases():
@@ -60,10 +72,7 @@ def test_solutions_in_closed_form_satisfy_their_conditions(name, number):
     p = Points(_points(problem, number))
     u = problem.solution(p)
     assert isinstance(u, Jet)
-    residual = problem.conditions[number].residual(u, p)
-    value = residual.value if isinstance(residual, Jet) else residual
-    assert value.shape == (POINTS,)
-    assert float(value.abs().max()) < 1e-12 * SCALE.get(name, 1.0)
+    assert _largest(problem.conditions[number].residual(u, p)) < 1e-12 * SCALE.get(name, 1.0)
 
 
 @pytest.mark.parametrize(("name", "number"), _cases())
@@ -72,7 +81,7 @@ def test_another_function_does_not_satisfy_the_conditions(name, number):
     problem = CLOSED_FORM[name]
     p = Points(_points(problem, number))
     u = problem.solution(p) + 1e-3 * torch.exp(p[problem.domain.axes[0]])
-    assert float(problem.conditions[number].residual(u, p).value.abs().max()) > 1e-4
+    assert _largest(problem.conditions[number].residual(u, p)) > 1e-4
 
 
 def test_many_dimensions_take_the_channels_of_a_collapsed_laplacian():
@@ -164,3 +173,14 @@ def test_points_are_what_was_asked_for(name):
 def test_the_weight_of_burgers_equation_is_the_equations():
     problem = burgers(weight=0.125)
     assert [c.weight for c in problem.conditions] == [0.125, 1.0]
+
+
+def test_impossible_waves_are_refused():
+    with pytest.raises(ValueError, match="speed=-1 must be positive"):
+        wave(speed=-1)
+    for modes in ({}, {0: 1.0}, {1.5: 1.0}):
+        with pytest.raises(ValueError, match="must map whole numbers"):
+            wave(modes=modes)
+    for waves in ((1,), (0, 4), (1.0, 4)):
+        with pytest.raises(ValueError, match="must be two whole numbers"):
+            helmholtz(waves=waves)

@@ -1,0 +1,298 @@
+"""Given points: measurements, point clouds, and the files they come from.
+
+Letters
+    n        points
+    d        coordinates
+    ν        outward unit normal
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sngd.geometry.regions import Key, Places, Region, normal_columns
+from sngd.geometry.shape import Shape
+from sngd.sampling import Sampling
+
+__all__ = ["Data", "PointCloud"]
+
+# A row that is at fault is told as one of so many at most.
+_SHOWN = 5
+# Lengths of given normals may differ from 1 by so much.
+_LENGTH = 1e-3
+
+
+class PointCloud(Region):
+    """Given points as a region, in the interior or on the boundary: PointCloud(domain, points).
+
+    Its points are these, in this order, whatever the key.
+
+    Args:
+        domain: of the problem.
+        points: (n, d), an array or nested lists.
+        normals: ν (n, d), where the points lie on a boundary; residuals then have p.normal.
+
+    Raises:
+        ValueError: an array has another shape, is empty or not finite; points lie outside of the domain;
+            normals are not of length 1.
+    """
+
+    def __init__(self, domain: Shape, points: Any, normals: Any = None) -> None:
+        self._domain, self.columns = domain, ()
+        self._x = _matrix(self._what("points"), points, domain.dim)
+        self._refuse(~domain.near(self._x), "points", f"lies outside of the domain {domain!r}")
+        self.count = len(self._x)
+        self._extra = self._x.new_empty(self.count, 0)
+        self._normals: Tensor | None = None
+        if normals is not None:
+            self._normals = self._aligned("normals", _matrix(self._what("normals"), normals, domain.dim))
+            off = (self._normals.norm(dim=1) - 1).abs() > _LENGTH
+            self._refuse(off, "normals", "is not of length 1")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.count} points)"
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    @property
+    def domain(self) -> Shape:
+        """Of the problem."""
+        return self._domain
+
+    def _what(self, name: str) -> str:
+        return f"{type(self).__name__} {name}"
+
+    def _refuse(self, bad: Tensor, name: str, why: str) -> None:
+        rows = bad.nonzero().flatten().tolist()
+        if rows:
+            at = ", ".join(f"{v:.6g}" for v in self._x[rows[0]].tolist())
+            raise ValueError(f"{self._what(name)}: row {_listed(rows)} {why}; row {rows[0]} is at ({at})")
+
+    def _aligned(self, name: str, values: Tensor) -> Tensor:
+        if len(values) != len(self._x):
+            raise ValueError(
+                f"{self._what(name)} has {len(values)} rows, points has {len(self._x)}; they must be as many"
+            )
+        return values
+
+    def sample(
+        self,
+        start: int,
+        stop: int,
+        key: Key,
+        sampling: Sampling = "kronecker",
+        device: torch.device | str = "cpu",
+        total: int | None = None,
+    ) -> Tensor:
+        """Points start … stop−1 with their columns; key, sampling and total change nothing.
+
+        Raises:
+            ValueError: there are fewer points.
+        """
+        if stop > len(self._x):
+            raise ValueError(f"{self!r} has no point {stop - 1}; ask for at most {len(self._x)} points")
+        return torch.cat([self._x[start:stop], self._extra[start:stop]], dim=1).to(device)
+
+    def with_normals(self) -> Region:
+        """The same points with their normals.
+
+        Raises:
+            ValueError: they were given none.
+        """
+        if self._normals is None:
+            raise ValueError(f"{self!r} has no normals; give {type(self).__name__}(..., normals=...)")
+        result = copy.copy(self)
+        result.columns = (*self.columns, *normal_columns(self._domain.names))
+        result._extra = torch.cat([self._extra, self._normals], dim=1)
+        return result
+
+    def where(self, keep: Callable[[Places], Any]) -> PointCloud:
+        """Those of the points where a condition holds; see `Region.where`.
+
+        Raises:
+            ValueError: there are none, or the condition is not one bool per point.
+        """
+        kept = keep(Places(self._x, self._domain.names))
+        if not (isinstance(kept, Tensor) and kept.dtype == torch.bool and kept.shape == (len(self._x),)):
+            raise ValueError(f"{self!r}: the filter must return a bool tensor of shape ({len(self._x)},)")
+        if not bool(kept.any()):
+            raise ValueError(f"{self!r}: the filter keeps none of its points")
+        result = copy.copy(self)
+        result._x, result._extra = self._x[kept], self._extra[kept]
+        result._normals = None if self._normals is None else self._normals[kept]
+        result.count = len(result._x)
+        return result
+
+
+class Data(PointCloud):
+    """Measured values at given points, Data(domain, points, {"u": values}): residuals read p.data["u"].
+
+    A condition on data takes all of its points unless it is told fewer:
+    Condition("data", lambda u, p: u - p.data["u"], data).
+
+    Args:
+        domain: of the problem.
+        points: (n, d), an array or nested lists.
+        values: by name, (n,) each.
+        normals: ν (n, d), where the points lie on a boundary.
+
+    Raises:
+        ValueError: as for `PointCloud`; or values are absent, of another length, or called as an axis.
+    """
+
+    def __init__(self, domain: Shape, points: Any, values: Mapping[str, Any], normals: Any = None) -> None:
+        super().__init__(domain, points, normals)
+        if not values:
+            raise ValueError('Data values is empty; name at least one, e.g. {"u": values}, or use PointCloud')
+        columns = []
+        for name, column in values.items():
+            if name in domain.names or ":" in name:
+                raise ValueError(f"Data values[{name!r}] must not be called as an axis, nor have a colon")
+            columns.append(
+                self._aligned(f"values[{name!r}]", _matrix(f"Data values[{name!r}]", column, None))
+            )
+        self.columns = tuple(values)
+        self._extra = torch.cat(columns, dim=1)
+
+    @classmethod
+    def from_csv(cls, domain: Shape, path: str | Path, values: Sequence[str] = ()) -> Data:
+        """Read a table with a header line: x,t,u.
+
+        Args:
+            domain: of the problem; its axes are columns of the table.
+            path: the file, fields parted by commas.
+            values: columns to take as values; all that are no axes when absent.
+
+        Raises:
+            ValueError: naming file, column and line: it is missing, empty, has no such column, or an entry
+                that is no number.
+        """
+        with _reading(path), open(path, newline="", encoding="utf-8-sig") as file:
+            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
+        if len(lines) < 2:
+            raise ValueError(f"data file {str(path)!r} is empty: it must have a header line and rows")
+        header = [name.strip() for name in lines[0][1]]
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        if repeated:
+            raise ValueError(f"data file {str(path)!r}: columns {repeated} appear more than once")
+        for number, row in lines[1:]:
+            if len(row) != len(header):
+                raise ValueError(
+                    f"data file {str(path)!r}, line {number}: {len(row)} entries, "
+                    f"the header has {len(header)}"
+                )
+        chosen = _chosen(path, header, domain, values)
+        table = {}
+        for name in (*domain.names, *chosen):
+            place = header.index(name)
+            table[name] = np.array([_number(path, name, number, row[place]) for number, row in lines[1:]])
+        return cls._from_table(domain, path, table, chosen)
+
+    @classmethod
+    def from_npz(cls, domain: Shape, path: str | Path, values: Sequence[str] = ()) -> Data:
+        """Read arrays (n,) called as the axes and the values, written by numpy.savez(path, x=…, u=…).
+
+        Args:
+            domain: of the problem.
+            path: the file.
+            values: arrays to take as values; all that are no axes when absent.
+
+        Raises:
+            ValueError: naming file and array: it is missing or no NPZ file, has no such array, or one that is
+                not finite or has another shape.
+        """
+        with _reading(path):
+            file: Any = np.load(path, allow_pickle=False)
+            if not hasattr(file, "files"):
+                raise ValueError("it holds one array without a name; numpy.savez gives names")
+            with file:
+                arrays = {name: file[name] for name in file}
+        chosen = _chosen(path, list(arrays), domain, values)
+        first = arrays[domain.names[0]]
+        table = {}
+        for name in (*domain.names, *chosen):
+            array = arrays[name]
+            if array.ndim != 1 or array.shape != first.shape or array.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"data file {str(path)!r}, array {name!r}: {array.dtype} of shape {array.shape} must be "
+                    f"real numbers of one dimension, as many as {domain.names[0]!r} has, {first.shape}"
+                )
+            table[name] = array.astype(np.float64)
+        return cls._from_table(domain, path, table, chosen)
+
+    @classmethod
+    def _from_table(
+        cls, domain: Shape, path: str | Path, table: Mapping[str, np.ndarray], chosen: Sequence[str]
+    ) -> Data:
+        try:
+            points = np.stack([table[name] for name in domain.names], axis=1)
+            return cls(domain, points, {name: table[name] for name in chosen})
+        except ValueError as error:
+            raise ValueError(f"data file {str(path)!r}: {error}") from error
+
+
+def _matrix(what: str, array: Any, width: int | None) -> Tensor:
+    """An array as (n, width) float64; (n,) as one column where width is None."""
+    try:
+        values = torch.as_tensor(np.asarray(array, dtype=np.float64).copy())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must be an array of numbers: {error}") from error
+    shape, values = tuple(values.shape), values[:, None] if width is None and values.ndim == 1 else values
+    if values.ndim != 2 or values.shape[1] != (width or 1):
+        raise ValueError(f"{what} has shape {shape}, it must be {f'(n, {width})' if width else '(n,)'}")
+    if not len(values):
+        raise ValueError(f"{what} is empty; it needs at least one row")
+    bad = (~values.isfinite()).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(f"{what}: row {_listed(bad)} is not finite")
+    return values
+
+
+def _listed(rows: Sequence[int]) -> str:
+    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+    return ", ".join(str(row) for row in rows[:_SHOWN]) + more
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Errors of reading as ValueErrors that name the file."""
+    try:
+        yield
+    except Exception as error:  # damaged files fail in any way
+        raise ValueError(f"data file {str(path)!r} cannot be read: {error}") from error
+
+
+def _chosen(path: str | Path, found: Sequence[str], domain: Shape, values: Sequence[str]) -> tuple[str, ...]:
+    """Names of the columns that are values."""
+    chosen = tuple(values) or tuple(name for name in found if name not in domain.names)
+    missing = [name for name in (*domain.names, *chosen) if name not in found]
+    if missing:
+        raise ValueError(
+            f"data file {str(path)!r} has no column {missing[0]!r}; it has {', '.join(found) or 'none'}, and "
+            f"the axes are {', '.join(domain.names)}"
+        )
+    if not chosen:
+        raise ValueError(f"data file {str(path)!r} has no columns but the axes: no values")
+    return chosen
+
+
+def _number(path: str | Path, name: str, line: int, entry: str) -> float:
+    try:
+        value = float(entry)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise ValueError(
+            f"data file {str(path)!r}, column {name!r}, line {line}: {entry!r} must be a finite number"
+        )
+    return value

@@ -1,0 +1,62 @@
+"""The Helmholtz equation with a source, zero on the boundary of a square.
+
+    −Δu − k² u = f   on [−1, 1]²,   u = 0 on the boundary
+    f = (π² (m² + n²) − k²) u,   u = sin mπx sin nπy
+
+with k = 1, m = 1, n = 4.
+
+Source: Wang, Teng and Perdikaris, "Understanding and mitigating gradient flow pathologies in physics-informed
+neural networks", SIAM J. Sci. Comput. 43, 2021 (arXiv 2001.04536), there with the opposite sign of the equation.
+"""
+
+from __future__ import annotations
+
+from math import pi
+from typing import Any
+
+import torch
+
+from sngd.domain import Box
+from sngd.jet import Jet, laplacian
+from sngd.problem import Condition, Points, Problem
+
+__all__ = ["helmholtz"]
+
+
+def helmholtz(
+    wavenumber: float = 1.0,
+    waves: tuple[int, int] = (1, 4),
+    interior: int = 2048,
+    boundary: int = 512,
+) -> Problem:
+    """The Helmholtz equation with so many collocation points inside and on the boundary.
+
+    Args:
+        wavenumber: k.
+        waves: (m, n), half waves of the solution per unit length along x and y.
+        interior: points of the equation.
+        boundary: points on the four sides.
+
+    Raises:
+        ValueError: waves are not two whole numbers ≥ 1.
+    """
+    if len(waves) != 2 or not all(isinstance(m, int) and m >= 1 for m in waves):
+        raise ValueError(f"helmholtz: waves={waves!r} must be two whole numbers ≥ 1, e.g. (1, 4)")
+    domain = Box(x=(-1, 1), y=(-1, 1))
+    X, Y = domain.axes
+    eigenvalue = pi**2 * (waves[0] ** 2 + waves[1] ** 2) - wavenumber**2
+
+    def solution(p: Points) -> Any:
+        return torch.sin(waves[0] * pi * p[X]) * torch.sin(waves[1] * pi * p[Y])
+
+    def equation(u: Jet, p: Points) -> Jet:
+        return -laplacian(u) - wavenumber**2 * u - eigenvalue * solution(p)
+
+    def zero(u: Jet, p: Points) -> Jet:
+        return u
+
+    conditions = [
+        Condition("equation", equation, domain.interior, interior),
+        Condition("boundary", zero, domain.boundary(), boundary),
+    ]
+    return Problem(domain, conditions, solution=solution, name="helmholtz")
