@@ -15,10 +15,12 @@ import rich.console
 import rich.table
 
 from sngd.audience import PICTURES, draw
+from sngd.coefficient import Coefficient
 from sngd.commands.common import restore, run_folder_parser
 from sngd.devices import pick_device
 from sngd.evaluate import Evaluation, residual_norms
 from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
+from sngd.fields import coefficient_values
 from sngd.integrals import integrals_over_time
 from sngd.launcher import Launch
 from sngd.problem import Problem
@@ -50,6 +52,8 @@ def evaluate(given: list[str]) -> int:
     report: dict[str, Any] = {"problem": run.problem.name, "points": options.points}
     report |= evaluation.errors(theta)
     report["over_time"] = evaluation.over_time(theta)
+    found = coefficient_values(run.problem, theta)
+    report["coefficients"] = {name: _beside(c, found[name]) for name, c in run.problem.unknowns.items()}
     report["integrals"] = integrals_over_time(run.problem, network, theta)
     held_out = min(options.points, _RESIDUAL_POINTS)
     report["residuals"] = residual_norms(run.problem, network, theta, held_out)
@@ -58,6 +62,12 @@ def evaluate(given: list[str]) -> int:
     else:
         _show(report, options.run, run.problem, rich.console.Console(highlight=False, emoji=False))
     return 0
+
+
+def _beside(coefficient: Coefficient, value: float) -> dict[str, float | None]:
+    """A coefficient that was found, beside what it should be where that is known."""
+    exact = coefficient.exact
+    return {"value": value, "exact": exact, "error": None if exact is None else abs(value - exact)}
 
 
 def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.console.Console) -> None:
@@ -70,6 +80,10 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
         if len(rows) > 1:
             rows.append(("all", report["relative_l2"], report["max_error"]))
         console.print(_table(("field", "relative L2 error", "largest error"), rows))
+    if report["coefficients"]:
+        heads = ("coefficient", "value", "exact", "error")
+        rows = [(name, *(c[head] for head in heads[1:])) for name, c in report["coefficients"].items()]
+        console.print(_table(heads, rows, ".8g"))
     if (over := report["over_time"]) is not None:
         names = list(over["fields"])
         columns = [over["fields"][name] for name in names]
@@ -96,10 +110,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], form: str = ".2e
     return table
 
 
-def _said(value: float | str, form: str) -> str:
+def _said(value: float | str | None, form: str) -> str:
     if isinstance(value, str):
         return value
-    return "—" if math.isnan(value) else format(value, form)
+    return "—" if value is None or math.isnan(value) else format(value, form)
 
 
 def plot(given: list[str]) -> int:

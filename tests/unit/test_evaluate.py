@@ -12,6 +12,7 @@ from sngd.domain import Box
 from sngd.evaluate import Evaluation, compare, predict, residual_norms, time_axis
 from sngd.networks import MLP, Network
 from sngd.problem import Condition, Points, Problem
+from sngd.taylor import Channel
 from tests.pictures import Ring
 from tests.problems import heat
 
@@ -140,12 +141,15 @@ def test_chunks_bound_the_points_at_once_and_change_nothing() -> None:
     problem, network = make()
     x = torch.rand(25, 2, dtype=torch.float64)
     seen: list[int] = []
+    embed = network.embed
 
-    def watched(theta: Tensor, part: Tensor) -> Tensor:
+    def watched(part: Tensor, channels: tuple[Channel, ...]) -> Tensor:
         seen.append(len(part))
-        return network(theta, part)
+        return embed(part, channels)
 
-    values = predict(problem, watched, network.initial.requires_grad_(), x, chunk=10)  # type: ignore[arg-type]
+    network.embed = watched  # type: ignore[method-assign]
+    values = predict(problem, network, network.initial.requires_grad_(), x, chunk=10)
+    network.embed = embed  # type: ignore[method-assign]
     assert seen == [10, 10, 5]
     assert not values.requires_grad
     torch.testing.assert_close(values, network(network.initial.detach(), x), rtol=1e-14, atol=1e-14)
