@@ -24,7 +24,7 @@ from sngd.general import GeneralNetwork
 from sngd.geometry.shape import Shape
 from sngd.networks import Embedding, Network, NetworkConfig, embed
 
-__all__ = ["AnyConfig", "Module", "Path", "wrapped"]
+__all__ = ["AnyConfig", "Module", "Path", "given_as_instance", "wrapped"]
 
 Path = Literal["auto", "general", "factored"]
 
@@ -46,8 +46,8 @@ class Module:
 
     Args:
         module: a function (inputs, outputs) → torch.nn.Module, called under a generator with the run's seed;
-            or a torch.nn.Module, whose own parameters are the start whatever the seed: on several ranks, and
-            where a run is resumed, the config file must make the same one every time. It is left unchanged.
+            or a torch.nn.Module, whose own parameters are the start whatever the seed: the config file must
+            make the same one every time, on several ranks and where a run goes on. It is left unchanged.
         path: "factored", the fast path of stacks of linear layers (`nn.Sequential` of `nn.Linear` with biases
             and one pointwise activation between them: tanh, sin, exact GELU, SiLU, softplus); "general", that
             of any module; "auto", the first where it applies.
@@ -141,6 +141,13 @@ def wrapped(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {names: wrapped(one) for names, one in config.items()}
     return config
+
+
+def given_as_instance(config: Any) -> bool:
+    """Whether parameters of a network start where a config file has made them, and not from the seed."""
+    if isinstance(config, Mapping):
+        return any(given_as_instance(one) for one in config.values())
+    return isinstance(config, Module) and isinstance(config.module, nn.Module)
 
 
 def _unmapped(embedding: Embedding) -> Embedding:

@@ -354,7 +354,7 @@ def test_fused_functions_written_out_have_the_same_values_and_right_derivatives(
         written = f(z)
     assert relative_error(written, f(z)) < 1e-12
     network = Module(Of(lambda z: f(torch.tanh(z)))).build(SQUARE, 1, 0)
-    network.embed(SQUARE.interior.sample(0, 4, (0, 0, 0)), close({(0, 0, 0, 0)}))  # compares with differences
+    network.embed(SQUARE.interior.sample(0, 4, (0, 0, 0)), close({(0, 0, 0)}))  # compares with differences
 
 
 def test_attention_is_not_fused_and_its_switches_are_put_back():
