@@ -28,6 +28,9 @@ One training step is one walk through the package:
     adaptive      points that move to where the residual is large
     causal        weights in time
     curriculum    a known coefficient that changes on the way
+    marching      time in slabs, one network after another
+    piecewise     their networks as one
+    stages        a run as one stage, or one for each slab
     schedule      all that changes on the way beside θ
     train         the loop
 """
@@ -42,6 +45,7 @@ from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
 from sngd.jet import Jet, biharmonic, d, laplacian
+from sngd.marching import Marching
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
@@ -70,6 +74,7 @@ __all__ = [
     "Curriculum",
     "Data",
     "Jet",
+    "Marching",
     "Mesh",
     "PointCloud",
     "Points",

@@ -19,6 +19,7 @@ from sngd.adaptive import R3, RAD, chosen_conditions, movable
 from sngd.causal import Causal, time_of
 from sngd.checks import positive, require, whole
 from sngd.curriculum import Curriculum
+from sngd.marching import Marching
 from sngd.networks import MLP, NetworkConfig
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
@@ -43,6 +44,7 @@ class RunConfig:
         adaptive_points: move points to where the residual is large, RAD(...) or R3(...).
         causal: Causal(...), weights in time.
         curriculum: Curriculum(...), a known coefficient that goes from an easy value to the problem's.
+        marching: Marching(...), one network after another, each for a slab of time.
         max_steps: stop after so many steps.
         max_seconds: stop after so many seconds of training, comparisons with the known solution left out.
         target_error: stop at this relative L2 error.
@@ -74,6 +76,7 @@ class RunConfig:
     adaptive_points: tyro.conf.AvoidSubcommands[RAD | R3 | None] = None
     causal: tyro.conf.AvoidSubcommands[Causal | None] = None
     curriculum: tyro.conf.AvoidSubcommands[Curriculum | None] = None
+    marching: tyro.conf.AvoidSubcommands[Marching | None] = None
     max_steps: int = 1000
     max_seconds: float | None = None
     target_error: float | None = None
@@ -118,6 +121,11 @@ class RunConfig:
                 "curriculum",
                 self.curriculum is None or isinstance(self.curriculum, Curriculum),
                 "Curriculum(...) or None",
+            ),
+            (
+                "marching",
+                self.marching is None or isinstance(self.marching, Marching),
+                "Marching(...) or None",
             ),
             ("max_steps", whole(self.max_steps, 1), "a whole number ≥ 1"),
             ("max_seconds", self.max_seconds is None or positive(self.max_seconds), "> 0"),
@@ -171,6 +179,17 @@ class RunConfig:
                     f"curriculum takes {length} steps, which must be below max_steps={self.max_steps}: the "
                     "last ones have the problem's own value"
                 )
+
+        if self.marching is not None:
+            self.marching.check(self.problem)
+            share = self.max_steps // self.marching.count
+            if share <= self.warmup_steps:
+                raise ValueError(
+                    f"max_steps={self.max_steps} gives each of the {self.marching.count} slabs of marching "
+                    f"{share} steps, which must be more than warmup_steps={self.warmup_steps}"
+                )
+            if self.curriculum is not None:
+                raise ValueError("marching and curriculum exclude each other: each slab would begin anew")
 
     @property
     def dtype(self) -> torch.dtype:
