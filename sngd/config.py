@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args, get_type_hints
 import torch
 import tyro
 
-from sngd.adaptive import R3, RAD, chosen_conditions, movable
-from sngd.causal import Causal, time_of
+from sngd.adaptive import R3, RAD
+from sngd.causal import Causal
+from sngd.changes import check_changes
 from sngd.checks import positive, require, whole
 from sngd.curriculum import Curriculum
 from sngd.marching import Marching
@@ -152,44 +153,21 @@ class RunConfig:
             )
         if self.warmup != Adam() and not self.warmup_steps:
             raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
-        self._check_schedule()
+        check_changes(
+            self.problem,
+            self.max_steps,
+            self.warmup_steps,
+            self.resample_every,
+            self.adaptive_points,
+            self.causal,
+            self.curriculum,
+            self.marching,
+        )
         if self.target_error is not None and self.problem.solution is None:
             raise ValueError(
                 f"target_error={self.target_error} needs a known solution, and problem "
                 f"{self.problem.name!r} has none: give Problem(..., solution=...) or leave it out"
             )
-
-    def _check_schedule(self) -> None:
-        """Whether what changes on the way fits the problem and the steps."""
-        if self.adaptive_points is not None:
-            movable(self.adaptive_points, self.problem)
-            if self.resample_every:
-                raise ValueError(
-                    f"resample_every={self.resample_every} and adaptive_points exclude each other: both "
-                    "choose new points"
-                )
-        if self.causal is not None:
-            time_of(self.causal.axis, self.problem, "causal")
-            chosen_conditions(self.causal.conditions, self.problem, "causal")
-        if self.curriculum is not None:
-            self.curriculum.check(self.problem)
-            length = self.curriculum.length(self.problem.known[self.curriculum.coefficient])
-            if length >= self.max_steps:
-                raise ValueError(
-                    f"curriculum takes {length} steps, which must be below max_steps={self.max_steps}: the "
-                    "last ones have the problem's own value"
-                )
-
-        if self.marching is not None:
-            self.marching.check(self.problem)
-            share = self.max_steps // self.marching.count
-            if share <= self.warmup_steps:
-                raise ValueError(
-                    f"max_steps={self.max_steps} gives each of the {self.marching.count} slabs of marching "
-                    f"{share} steps, which must be more than warmup_steps={self.warmup_steps}"
-                )
-            if self.curriculum is not None:
-                raise ValueError("marching and curriculum exclude each other: each slab would begin anew")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -235,7 +235,11 @@ class _Loop:
     def step(self, number: int) -> None:
         """Step `number`, its record, and whether it was the last."""
         run = self.run
-        self.stepper.state = self.schedule.before(number, self.stepper.state)
+        state = self.schedule.before(number, self.stepper.state)
+        if state is not self.stepper.state and self.rejected >= _STALLED_AFTER:
+            # what the refusals have done to the optimizer says nothing of the new points or equation
+            self.stepper = self._start(run.warmup if number <= run.warmup_steps else run.optimizer, state)
+        self.stepper.state = state
         if run.warmup_steps and number == run.warmup_steps + 1:
             state = self.objective.evaluate(self.stepper.state.theta)  # as a start from a checkpoint has it
             self.stepper, self.rejected = self._start(run.optimizer, state), 0
@@ -289,7 +293,7 @@ class _Loop:
             return "target_error"
         if self.stepper.state.loss <= self.stage.tolerance and self.stage.tolerance:
             return "tolerance"
-        if self.rejected >= _STALLED_AFTER:
+        if self.rejected >= _STALLED_AFTER + self.schedule.ahead(number):
             return "stalled"
         if number >= run.max_steps:
             return "max_steps"
