@@ -32,6 +32,9 @@ One training step is one walk through the package:
     adaptive      points that move to where the residual is large
     causal        weights in time
     curriculum    a known coefficient that changes on the way
+    marching      time in slabs, one network after another
+    piecewise     their networks as one
+    stages        a run as one stage, or one for each slab
     schedule      all that changes on the way beside θ
     train         the loop
 """
@@ -48,6 +51,7 @@ from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
 from sngd.jet import Jet, biharmonic, d, laplacian
+from sngd.marching import Marching
 from sngd.modules import Module
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
@@ -80,6 +84,7 @@ __all__ = [
     "Gabor",
     "GatedMLP",
     "Jet",
+    "Marching",
     "Mesh",
     "Module",
     "PirateNet",

@@ -28,7 +28,7 @@ class Checkpoint:
         step: last step that was taken.
         seconds: of training so far.
         rejected: steps refused in a row.
-        theta: (P,).
+        theta: (P,), of all slabs where time marches.
         weights: (K,) of the conditions.
         losses: (K,) float64 at theta, over all ranks.
         optimizer: what its stepper saves.
@@ -37,6 +37,9 @@ class Checkpoint:
         world_size: ranks that wrote it.
         budget: memory in bytes that a rank planned with. Another plan sums in another order.
         schedule: what else has changed on the way: points, weights in time.
+        slab: that was being trained.
+        slab_steps: taken before that slab.
+        slab_seconds: of training before that slab.
     """
 
     step: int
@@ -51,6 +54,9 @@ class Checkpoint:
     world_size: int
     budget: int
     schedule: dict[str, Any] = field(default_factory=dict)
+    slab: int = 0
+    slab_steps: int = 0
+    slab_seconds: float = 0.0
 
     def save(self, run_folder: Path) -> Path:
         """Write it into a run folder in place of the previous one."""

@@ -16,10 +16,12 @@ import torch
 import tyro
 from torch import nn
 
-from sngd.adaptive import R3, RAD, chosen_conditions, movable
-from sngd.causal import Causal, time_of
+from sngd.adaptive import R3, RAD
+from sngd.causal import Causal
+from sngd.changes import check_changes
 from sngd.checks import positive, require, whole
 from sngd.curriculum import Curriculum
+from sngd.marching import Marching
 from sngd.modules import AnyConfig, Module, wrapped
 from sngd.networks import MLP, NetworkConfig
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
@@ -46,6 +48,7 @@ class RunConfig:
         adaptive_points: move points to where the residual is large, RAD(...) or R3(...).
         causal: Causal(...), weights in time.
         curriculum: Curriculum(...), a known coefficient that goes from an easy value to the problem's.
+        marching: Marching(...), one network after another, each for a slab of time.
         max_steps: stop after so many steps.
         max_seconds: stop after so many seconds of training, comparisons with the known solution left out.
         target_error: stop at this relative L2 error.
@@ -77,6 +80,7 @@ class RunConfig:
     adaptive_points: tyro.conf.AvoidSubcommands[RAD | R3 | None] = None
     causal: tyro.conf.AvoidSubcommands[Causal | None] = None
     curriculum: tyro.conf.AvoidSubcommands[Curriculum | None] = None
+    marching: tyro.conf.AvoidSubcommands[Marching | None] = None
     max_steps: int = 1000
     max_seconds: float | None = None
     target_error: float | None = None
@@ -123,6 +127,11 @@ class RunConfig:
                 self.curriculum is None or isinstance(self.curriculum, Curriculum),
                 "Curriculum(...) or None",
             ),
+            (
+                "marching",
+                self.marching is None or isinstance(self.marching, Marching),
+                "Marching(...) or None",
+            ),
             ("max_steps", whole(self.max_steps, 1), "a whole number ≥ 1"),
             ("max_seconds", self.max_seconds is None or positive(self.max_seconds), "> 0"),
             ("target_error", self.target_error is None or positive(self.target_error), "> 0"),
@@ -148,33 +157,21 @@ class RunConfig:
             )
         if self.warmup != Adam() and not self.warmup_steps:
             raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
-        self._check_schedule()
+        check_changes(
+            self.problem,
+            self.max_steps,
+            self.warmup_steps,
+            self.resample_every,
+            self.adaptive_points,
+            self.causal,
+            self.curriculum,
+            self.marching,
+        )
         if self.target_error is not None and self.problem.solution is None:
             raise ValueError(
                 f"target_error={self.target_error} needs a known solution, and problem "
                 f"{self.problem.name!r} has none: give Problem(..., solution=...) or leave it out"
             )
-
-    def _check_schedule(self) -> None:
-        """Whether what changes on the way fits the problem and the steps."""
-        if self.adaptive_points is not None:
-            movable(self.adaptive_points, self.problem)
-            if self.resample_every:
-                raise ValueError(
-                    f"resample_every={self.resample_every} and adaptive_points exclude each other: both "
-                    "choose new points"
-                )
-        if self.causal is not None:
-            time_of(self.causal.axis, self.problem, "causal")
-            chosen_conditions(self.causal.conditions, self.problem, "causal")
-        if self.curriculum is not None:
-            self.curriculum.check(self.problem)
-            length = self.curriculum.length(self.problem.known[self.curriculum.coefficient])
-            if length >= self.max_steps:
-                raise ValueError(
-                    f"curriculum takes {length} steps, which must be below max_steps={self.max_steps}: the "
-                    "last ones have the problem's own value"
-                )
 
     @property
     def dtype(self) -> torch.dtype:

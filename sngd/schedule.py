@@ -7,6 +7,7 @@ weights in time, then of conditions.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -41,6 +42,14 @@ class Schedule:
     def settled(self, number: int) -> bool:
         """Whether step `number` is one of the problem itself, so that errors mean something."""
         return self.known is None or self.known.settled(number)
+
+    def ahead(self, number: int) -> float:
+        """So many refused steps more than usual are no end: points or equation will have changed by then."""
+        if not self.settled(number):
+            return math.inf
+        moving = self.run.adaptive_points
+        every = self.run.resample_every if moving is None else moving.every
+        return float(every) if every > 1 else 0.0
 
     def begin(self, theta: Tensor) -> State:
         """The state that a run starts from."""

@@ -17,6 +17,7 @@ from sngd import (
     Adam,
     Causal,
     Curriculum,
+    Marching,
     Problem,
     RunConfig,
     SSBroyden,
@@ -37,6 +38,7 @@ BAD_RUN = [
     *[("adaptive_points", value) for value in ("rad", RAD, Causal(), 10)],
     *[("causal", value) for value in (1.0, Causal, True)],
     *[("curriculum", value) for value in ("nu", Curriculum, R3())],
+    *[("marching", value) for value in (4, Marching, Causal())],
     *[("max_steps", value) for value in (0, -3, 2.0, None, "10", float("inf"))],
     *[("max_seconds", value) for value in (0, -1.0, float("nan"), "10")],
     *[("target_error", value) for value in (0.0, -1e-3, float("nan"), "1e-3")],
@@ -227,6 +229,11 @@ def test_flags_reach_into_what_changes_on_the_way_where_the_file_has_it():
     assert new.causal == Causal((0.5, 5.0), bins=8)
     assert new.curriculum == Curriculum("nu", (2.0, 1.0), 7)
     assert _parse("--causal.tolerance", "2", run=run).causal == Causal(2.0)
+    marching = RunConfig(PROBLEM, marching=Marching())
+    assert _parse("--marching.slabs", "0.2", "0.5", run=marching).marching == Marching((0.2, 0.5))
+    assert _parse("--marching.slabs", "3", "--marching.network", "warm", run=marching).marching == Marching(
+        3, "warm"
+    )
     assert _parse(run=run) == run
     assert _parse("--adaptive-points.every", "3", run=RunConfig(PROBLEM, adaptive_points=R3())) == RunConfig(
         PROBLEM, adaptive_points=R3(3)

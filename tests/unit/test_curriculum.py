@@ -113,6 +113,18 @@ def test_a_state_is_evaluated_anew_when_the_value_changes():
     assert records[4]["loss"] < at_change
 
 
+def test_a_value_at_which_no_step_lowers_the_loss_does_not_end_the_run():
+    domain = Box(x=(0, 1))
+    (X,) = domain.axes
+    scaled = Condition("scaled", lambda u, p: p["c"] * (u - p[X]), domain.interior, 12)
+    problem = Problem(domain, [scaled], coefficients={"c": 1.0}, solution=lambda p: p[X].value)
+    _, records = _train(_run(Curriculum("c", (0.0,), 9), problem, max_steps=14))
+    assert [r["accepted"] for r in records[:9]] == [False] * 9
+    assert [r["loss"] for r in records[:9]] == [0.0] * 9
+    assert len(records) == 14
+    assert records[-1]["loss"] < 1e-3 * records[9]["loss"]
+
+
 def test_a_curriculum_is_the_same_on_any_number_of_ranks():
     run = _run(Curriculum("nu", (1.0,), 4, "linear"), max_steps=6)
     losses = lambda ranks: [r["loss"] for r in _train(run, ranks)[1]]  # noqa: E731
