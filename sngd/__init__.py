@@ -16,6 +16,7 @@ One training step is one walk through the package:
     graph         networks composed of them, with exact factors
     architectures PirateNet, Gabor, Separable and others, as such graphs
     networks      the multilayer perceptron, whose reverse pass is written out
+    general       any torch module by forward and reverse mode; modules, which path it takes
     composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
@@ -30,17 +31,26 @@ One training step is one walk through the package:
     core          QR over ranks, SVD of the k×k triangle, damped solutions
     trust         damping judged after chord corrections; adaptive rank
     optimizers    the step
+    adaptive      points that move to where the residual is large
+    causal        weights in time
+    curriculum    a known coefficient that changes on the way
+    schedule      all that changes on the way beside θ
     train         the loop
 """
 
+from sngd.adaptive import R3, RAD
 from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
+from sngd.causal import Causal
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
+from sngd.conserved import Conserved
+from sngd.curriculum import Curriculum
 from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
 from sngd.jet import Jet, biharmonic, d, laplacian
+from sngd.modules import Module
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
@@ -52,6 +62,8 @@ __all__ = [
     "ENGDW",
     "LBFGS",
     "MLP",
+    "R3",
+    "RAD",
     "SIREN",
     "SNGD",
     "SOAP",
@@ -61,13 +73,17 @@ __all__ = [
     "Axis",
     "Ball",
     "Box",
+    "Causal",
     "Coefficient",
     "Condition",
+    "Conserved",
+    "Curriculum",
     "Data",
     "Gabor",
     "GatedMLP",
     "Jet",
     "Mesh",
+    "Module",
     "PirateNet",
     "PointCloud",
     "Points",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Checkpoint:
         traffic: label → calls, bytes, seconds so far.
         world_size: ranks that wrote it.
         budget: memory in bytes that a rank planned with. Another plan sums in another order.
+        schedule: what else has changed on the way: points, weights in time.
     """
 
     step: int
@@ -49,6 +50,7 @@ class Checkpoint:
     traffic: dict[str, dict[str, float]]
     world_size: int
     budget: int
+    schedule: dict[str, Any] = field(default_factory=dict)
 
     def save(self, run_folder: Path) -> Path:
         """Write it into a run folder in place of the previous one."""

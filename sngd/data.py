@@ -213,7 +213,7 @@ class Data(PointCloud):
         """
         with _reading(path):
             file: Any = np.load(path, allow_pickle=False)
-            if not isinstance(file, Mapping):
+            if not hasattr(file, "files"):
                 raise ValueError("it holds one array without a name; numpy.savez gives names")
             with file:
                 arrays = {name: file[name] for name in file}

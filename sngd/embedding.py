@@ -54,6 +54,12 @@ class Embedding:
         parts = (self.scale, self.offset, self.waves, self.even, self.middle)
         return Embedding(*(t.to(dtype=dtype, device=device) for t in parts))
 
+    def values(self, x: Tensor) -> Tensor:
+        """The features at points x (n, d), (n, a + 2m + e); no operation is in place, for torch.func."""
+        phase, even = x @ self.waves, (x - self.middle) @ self.even
+        affine = x @ self.scale + self.offset
+        return torch.cat([affine, torch.cos(phase), torch.sin(phase), torch.cos(even)], dim=1)
+
     def channels(self, x: Tensor, channels: tuple[Channel, ...]) -> Tensor:
         """The features' Taylor channels at points x (n, d), (C, n, a + 2m + e)."""
         a, m, e = (t.shape[1] for t in (self.scale, self.waves, self.even))

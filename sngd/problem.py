@@ -260,6 +260,11 @@ class Problem:
         """The coefficients that are trained along."""
         return {name: c for name, c in self.coefficients.items() if isinstance(c, Coefficient)}
 
+    @property
+    def known(self) -> dict[str, float]:
+        """The coefficients that are not."""
+        return {name: c for name, c in self.coefficients.items() if not isinstance(c, Coefficient)}
+
     def _check_coefficients(self) -> None:
         for name, value in self.coefficients.items():
             known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

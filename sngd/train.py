@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sngd.accounts import Account, added_since, peak_bytes, total
 from sngd.allocation import naming_out_of_memory
-from sngd.assembly import build_objective, draw_points
+from sngd.assembly import build_objective
 from sngd.checkpoint import Checkpoint
 from sngd.composite import build_network
 from sngd.config import RunConfig, describe
@@ -23,6 +23,7 @@ from sngd.networks import AnyNetwork
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.planning import Forecast
+from sngd.schedule import Schedule
 from sngd.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class _Loop:
         planned = earlier.budget if earlier is not None and earlier.world_size == ranks.size else None
         self.objective = build_objective(run, network, ranks, device, max(self.taken, 1), planned)
         self.network = self.objective.collocation.network
+        self.schedule = Schedule(run, self.objective, device)
         self.evaluation: Evaluation | None = None
         if ranks.rank == 0 and run.problem.solution is not None:
             self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
@@ -158,7 +160,7 @@ class _Loop:
         self.account: Account = {}  # traffic of earlier starts
         if earlier is None:
             theta = network.initial.to(dtype=self.dtype, device=device)
-            state = self.objective.evaluate_new_points(theta)
+            state = self.schedule.begin(theta)
             self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
         else:
             self._restore(earlier)
@@ -173,6 +175,7 @@ class _Loop:
         run, device = self.run, self.device
         self.rejected, self.seconds, self.spectra = earlier.rejected, earlier.seconds, list(earlier.spectra)
         self.account = dict(earlier.traffic)
+        self.schedule.load(earlier.schedule, self.taken)
         self.objective.reweigh(earlier.weights.to(dtype=self.dtype, device=device))
         state = self.objective.evaluate_new_points(earlier.theta.to(dtype=self.dtype, device=device))
         # balanced losses were scaled, not summed anew: as they were, to the last digit
@@ -195,18 +198,17 @@ class _Loop:
     def step(self, number: int) -> None:
         """Step `number`, its record, and whether it was the last."""
         run = self.run
-        if run.resample_every and number > 1 and (number - 1) % run.resample_every == 0:
-            self.objective.replace_points(draw_points(run, number, self.ranks, self.device, self.dtype))
-            self.stepper.state = self.objective.evaluate_new_points(self.stepper.state.theta)
+        self.stepper.state = self.schedule.before(number, self.stepper.state)
         if run.warmup_steps and number == run.warmup_steps + 1:
             state = self.objective.evaluate(self.stepper.state.theta)  # as a start from a checkpoint has it
             self.stepper, self.rejected = self._start(run.optimizer, state), 0
         report = self.stepper.step(self.objective, number)
-        if run.balance and report.accepted:
-            self.stepper.state = self.objective.balance(self.stepper.state)
+        if report.accepted:
+            self.stepper.state = self.schedule.after(self.stepper.state)
         self.rejected = 0 if report.accepted else self.rejected + 1
         error = None
-        if self.evaluation is not None and (number % run.evaluate_every == 0 or number == run.max_steps):
+        due = number % run.evaluate_every == 0 or number == run.max_steps
+        if self.evaluation is not None and due and self.schedule.settled(number):
             before = clock(self.device)
             error = self.evaluation.relative_l2(self.stepper.state.theta)
             self.judging += clock(self.device) - before
@@ -232,7 +234,7 @@ class _Loop:
         trained = Trained({"stop_reason": self.reason}, self.stepper.state.theta, self.network, self.spectra)
         if self.ranks.rank == 0:
             trained.result = self._result(memory)
-            if self.evaluation is not None:
+            if self.evaluation is not None and self.schedule.settled(self.taken):
                 trained.result["errors"] = self.evaluation.errors(trained.theta)
                 trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
             trained.result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
@@ -290,6 +292,7 @@ class _Loop:
             "sigma_k": None if sigma is None else float(sigma[-1]),
             "effective_dimension": report.effective_dimension,
             "note": report.note or None,
+            **self.schedule.record(),
         }
 
     def _info(self) -> dict[str, Any]:
@@ -348,6 +351,7 @@ class _Loop:
             traffic=self._whole_account(),
             world_size=self.ranks.size,
             budget=self.objective.plan.budget,
+            schedule=self.schedule.save(),
         ).save(self.folder)
         for hook in self.hooks:
             hook.saved(path, self.taken)

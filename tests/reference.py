@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sngd.composite import Composite, Constants
+from sngd.general import GeneralNetwork
 from sngd.networks import AnyNetwork
 from sngd.residual import Collocation
 
@@ -83,6 +86,8 @@ def network_function(network: AnyNetwork) -> Field:
         )
     if isinstance(network, Constants):
         return lambda theta, x: theta.expand(len(x), -1)
+    if isinstance(network, GeneralNetwork):
+        return _module_function(network)
     embedding, sizes = network.embedding, network.widths
     f = PLAIN_FUNCTIONS[network.activation]
 
@@ -101,6 +106,34 @@ def network_function(network: AnyNetwork) -> Field:
                 h = f(h)
         assert position == len(theta)
         return h
+
+    return u
+
+
+def _layer_norm(x: Tensor, shape: tuple[int, ...], weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """By its definition, over one axis."""
+    assert len(shape) == 1
+    mean = x.mean(-1, keepdim=True)
+    return (x - mean) / ((x - mean) ** 2).mean(-1, keepdim=True).add(eps).sqrt() * weight + bias
+
+
+def _module_function(network: GeneralNetwork) -> Callable[[Tensor, Tensor], Tensor]:
+    """u(θ, x) of a module: θ holds its matrices in order, then its other parameters."""
+    embedding, module = network.embedding, network.module
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    order = [pair for pair in named if pair[1].ndim > 1] + [pair for pair in named if pair[1].ndim <= 1]
+
+    def u(theta: Tensor, x: Tensor) -> Tensor:
+        phase = x @ embedding.waves
+        h = torch.cat([x @ embedding.scale + embedding.offset, torch.cos(phase), torch.sin(phase)], dim=1)
+        position, tensors = 0, {}
+        for name, p in order:
+            tensors[name] = theta[position : position + p.numel()].reshape(p.shape)
+            position += p.numel()
+        assert position == len(theta)
+        # fused attention has no second derivative, and that of fused layer norm none that is right
+        with sdpa_kernel(SDPBackend.MATH), patch("torch.nn.functional.layer_norm", _layer_norm):
+            return torch.func.functional_call(module, tensors, (h,))
 
     return u
 

@@ -11,6 +11,7 @@ import rich.console
 import rich.table
 
 from sngd import library
+from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.library import Best, Entry
 
@@ -86,7 +87,7 @@ def _tell(console: rich.console.Console, entry: Entry) -> None:
 
 
 def _facts(entry: Entry, run: RunConfig) -> list[tuple[str, str]]:
-    problem, network = run.problem, run.network.build(run.problem.domain, len(run.problem.fields), run.seed)
+    problem, network = run.problem, build_network(run.problem, run.network, run.seed)
     budget = [f"{run.max_steps:,} steps"]
     if run.max_seconds is not None:
         budget.append(f"{run.max_seconds:g} s")

@@ -19,6 +19,7 @@ from sngd.commands.common import restore, run_folder_parser
 from sngd.devices import pick_device
 from sngd.evaluate import Evaluation, residual_norms
 from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
+from sngd.integrals import integrals_over_time
 from sngd.launcher import Launch
 from sngd.problem import Problem
 from sngd.tracking.base import plain
@@ -49,6 +50,7 @@ def evaluate(given: list[str]) -> int:
     report: dict[str, Any] = {"problem": run.problem.name, "points": options.points}
     report |= evaluation.errors(theta)
     report["over_time"] = evaluation.over_time(theta)
+    report["integrals"] = integrals_over_time(run.problem, network, theta)
     held_out = min(options.points, _RESIDUAL_POINTS)
     report["residuals"] = residual_norms(run.problem, network, theta, held_out)
     if options.json or not sys.stdout.isatty():
@@ -62,7 +64,7 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
     """The report as tables."""
     console.print(f"{folder}: {problem.name}, {report['points']:,} points", markup=False)
     if problem.solution is None:
-        console.print("no known solution to compare with", style="dim")
+        console.print("no known solution to compare with")
     else:
         rows = [(n, report["fields"][n], report["fields_max_error"][n]) for n in problem.fields]
         if len(rows) > 1:
@@ -75,17 +77,29 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
         every = max(1, (len(over["times"]) - 1) // 10)
         moments = [f"{moment:.4g}" for moment in over["times"]]
         console.print(_table(heads, list(zip(moments, *columns, strict=True))[::every]))
+    if (over := report["integrals"]) is not None:
+        columns = [*over["fields"].values(), over["square"]]
+        heads = (over["axis"], *(f"∫{name}" for name in over["fields"]), "∫Σu²" if columns[2:] else "∫u²")
+        moments = [f"{moment:.4g}" for moment in over["times"]]
+        drift = [f"{value:.2e}" for value in over["drift"].values()]
+        console.print(_table(heads, [*zip(moments, *columns, strict=True), ("drift", *drift)], ".8g"))
     norms = [(name, n["rms"], n["max"]) for name, n in report["residuals"].items()]
     console.print(_table(("residual of", "root mean square", "largest"), norms))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> rich.table.Table:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], form: str = ".2e") -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left")
     for name, *values in rows:
-        table.add_row(name, *("—" if math.isnan(value) else f"{value:.2e}" for value in values))
+        table.add_row(name, *(_said(value, form) for value in values))
     return table
+
+
+def _said(value: float | str, form: str) -> str:
+    if isinstance(value, str):
+        return value
+    return "—" if math.isnan(value) else format(value, form)
 
 
 def plot(given: list[str]) -> int:
