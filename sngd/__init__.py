@@ -12,8 +12,10 @@ One training step is one walk through the package:
     calculus      gradient, divergence, curl of fields
     embedding     features of the coordinates: periodic, even, Fourier
     layers        what every network is to the rest
-    networks      layers of matrices that Taylor channels travel through
-    graph         networks of layers, gates and products; architectures made of them
+    channels      layers, pointwise functions and products on Taylor channels, for autograd
+    graph         networks composed of them, with exact factors
+    architectures PirateNet, Gabor, Separable and others, as such graphs
+    networks      the multilayer perceptron, whose reverse pass is written out
     general       any torch module by forward and reverse mode; modules, which path it takes
     composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)

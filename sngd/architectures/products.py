@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS
 from sngd.architectures.building import ActivationName, Dense, Layers, check, layers_of, stack
+from sngd.channels import product
 from sngd.checks import positive, require, whole
 from sngd.embedding import embed
 from sngd.geometry.shape import Shape
@@ -32,8 +33,8 @@ class Gabor:
         z_1 = g_1(h),  z_{l+1} = (W_l z_l + b_l) ⊙ g_{l+1}(h),  u = W z_L + b
 
     Centres μ, log-precisions γ, frequencies Ω and phases φ are trained along. The paper trains the precision
-    itself; its logarithm keeps every filter bounded. ‖h − μ‖² is the sum of squares of the features less
-    vectors of centres.
+    itself; its logarithm keeps every filter bounded. As ‖h − μ‖² = ‖h‖² − 2 μ·h + ‖μ‖²,
+    centres act elementwise.
 
     Source: Fathony, Sahu, Willmott, Kolter 2021 (ICLR, Multiplicative filter networks, section 3.2), with the
     initial values of its appendix: precisions from a gamma distribution, frequencies in proportion to their
@@ -105,11 +106,15 @@ class _GaborFilter:
 
     def __call__(self, run: Pass, h: Tensor) -> Tensor:
         """(C, n, in) → (C, n, width)."""
-        c, n, features = h.shape
-        apart = h.repeat_interleave(self.width, dim=2)
-        apart = torch.cat([apart[:1] - run.vector(self.centres), apart[1:]])
-        squares = run.pointwise(apart, ACTIVATIONS["square"]).view(c, n, features, self.width).sum(2)
-        exponent = squares * (-0.5 * run.vector(self.precision).exp())
+        centres, precision = run.vector(self.centres), run.vector(self.precision).exp()
+        # ‖h‖² − 2 μ·h + ‖μ‖²: of the first nothing depends on parameters, the last has a value alone
+        distance = product(h, h, run.rules).sum(2, keepdim=True)
+        norms: Tensor | float = 0.0
+        for feature, centre in enumerate(centres.split(self.width, dim=1)):
+            distance = distance - 2 * (h[..., feature : feature + 1] * centre)
+            norms = norms + centre * centre
+        distance = torch.cat([distance[:1] + norms, distance[1:]])
+        exponent = distance * (-0.5 * precision)
         envelope = run.pointwise(exponent, ACTIVATIONS["exp"])
         return run.product(envelope, run.pointwise(self.wave(run, h), ACTIVATIONS["sin"]))
 
