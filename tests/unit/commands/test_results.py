@@ -15,14 +15,17 @@ from matplotlib.image import imread
 
 from sngd.cli import main
 from sngd.commands.common import restore
+from sngd.conservation import conservation
 from sngd.evaluate import Evaluation, residual_norms
-from sngd.integrals import integrals_over_time
+from sngd.norms import sobolev_errors
 
 HEAT = """
-from sngd import MLP, SNGD, RunConfig
+from sngd import MLP, SNGD, Conserved, RunConfig
 from sngd.problems import heat
 
-run = RunConfig(heat(60, 10, 20), MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=3, device="cpu")
+problem = heat(60, 10, 20)
+problem.conserved = (Conserved("mass", lambda u, p: u), Conserved("square", lambda u, p: u * u))
+run = RunConfig(problem, MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=3, device="cpu")
 """
 UNSOLVED = """
 from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
@@ -73,7 +76,12 @@ def test_eval_tells_errors_over_time_and_residuals(copies, capsys):
     errors = evaluation.errors(theta)
     assert told | errors == told
     assert told["over_time"] == evaluation.over_time(theta)
-    assert told["integrals"] == integrals_over_time(run.problem, network, theta)
+    drifts = conservation(run.problem, network, theta, run.problem.conserved, time=1)
+    assert {name: drift["drift"] for name, drift in told["conserved"].items()} == {
+        name: drift.drift for name, drift in drifts.items()
+    }
+    slopes = sobolev_errors(run.problem, network, theta, evaluation.points)["u"]
+    assert (told["h1"]["u"]["norm"], told["h1"]["u"]["seminorm"]) == (slopes.norm, slopes.seminorm)
     assert told["residuals"] == residual_norms(run.problem, network, theta, 300)
     assert list(told["residuals"]) == ["equation", "initial", "walls"]
     assert (told["problem"], told["points"]) == ("heat", 300)
@@ -82,7 +90,8 @@ def test_eval_tells_errors_over_time_and_residuals(copies, capsys):
 def test_eval_without_a_solution_tells_residuals(copies, capsys):
     assert main(["eval", "unsolved", "--points", "200"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["relative_l2"] is told["over_time"] is told["integrals"] is told["fields"]["v"] is None
+    assert told["relative_l2"] is told["over_time"] is told["fields"]["v"] is None
+    assert told["conserved"] == told["h1"] == {}
     assert told["residuals"]["equation"]["points"] == 200
     assert 0 < told["residuals"]["walls"]["rms"] <= told["residuals"]["walls"]["max"]
 
@@ -98,13 +107,13 @@ def test_eval_on_a_terminal_is_for_people_unless_json_is_asked_for(copies, capsy
     for condition, norms in told["residuals"].items():
         assert rows[condition] == [f"{norms['rms']:.2e}", f"{norms['max']:.2e}"]
     if name == "heat":
-        assert rows["u"] == [f"{told['relative_l2']:.2e}", f"{told['max_error']:.2e}"]
+        numbers = told["relative_l2"], told["h1"]["u"]["norm"], told["max_error"]
+        assert rows["u"] == [f"{number:.2e}" for number in numbers]
         over = told["over_time"]
         assert ["0.1", f"{over['relative_l2'][2]:.2e}"] in lines
         assert sum(len(line) == 2 and line[0] in {f"{t:.4g}" for t in over["times"]} for line in lines) == 11
-        integrals = told["integrals"]
-        assert ["0.1", f"{integrals['fields']['u'][1]:.8g}", f"{integrals['square'][1]:.8g}"] in lines
-        assert rows["drift"] == [f"{integrals['drift'][name]:.2e}" for name in ("u", "square")]
+        for name, drift in told["conserved"].items():
+            assert rows[name] == [f"{drift['drift']:.2e}", f"{drift['quadrature']:.2e}"]
     else:
         assert ["no", "known", "solution", "to", "compare", "with"] in lines
 
