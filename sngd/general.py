@@ -90,7 +90,7 @@ class GeneralNetwork:
         """The same network in another dtype or on another device, with a copy of the module."""
         module = copy.deepcopy(self.module).to(dtype=dtype, device=device)
         other = GeneralNetwork(self.embedding.to(dtype, device), module, self.outputs, self.initial)
-        other._verified = self._verified
+        other._verified, other._saved = self._verified, self._saved
         return other
 
     def split(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
