@@ -16,7 +16,12 @@ import torch
 import tyro
 from torch import nn
 
+from sngd.adaptive import R3, RAD
+from sngd.causal import Causal
+from sngd.changes import check_changes
 from sngd.checks import positive, require, whole
+from sngd.curriculum import Curriculum
+from sngd.marching import Marching
 from sngd.modules import AnyConfig, Module, wrapped
 from sngd.networks import MLP, NetworkConfig
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
@@ -40,6 +45,10 @@ class RunConfig:
         seed: of initial parameters, collocation points and test matrices.
         balance: shift weight towards conditions that lag behind, once a step.
         resample_every: draw new collocation points every so many steps; 0 keeps the first set.
+        adaptive_points: move points to where the residual is large, RAD(...) or R3(...).
+        causal: Causal(...), weights in time.
+        curriculum: Curriculum(...), a known coefficient that goes from an easy value to the problem's.
+        marching: Marching(...), one network after another, each for a slab of time.
         max_steps: stop after so many steps.
         max_seconds: stop after so many seconds of training, comparisons with the known solution left out.
         target_error: stop at this relative L2 error.
@@ -68,6 +77,10 @@ class RunConfig:
     seed: int = 0
     balance: bool = False
     resample_every: int = 0
+    adaptive_points: tyro.conf.AvoidSubcommands[RAD | R3 | None] = None
+    causal: tyro.conf.AvoidSubcommands[Causal | None] = None
+    curriculum: tyro.conf.AvoidSubcommands[Curriculum | None] = None
+    marching: tyro.conf.AvoidSubcommands[Marching | None] = None
     max_steps: int = 1000
     max_seconds: float | None = None
     target_error: float | None = None
@@ -103,6 +116,22 @@ class RunConfig:
             ("seed", whole(self.seed, 0) and self.seed < 2**31, "a whole number between 0 and 2**31 − 1"),
             ("balance", isinstance(self.balance, bool), "True or False"),
             ("resample_every", whole(self.resample_every, 0), "a whole number ≥ 0"),
+            (
+                "adaptive_points",
+                self.adaptive_points is None or isinstance(self.adaptive_points, (RAD, R3)),
+                "RAD(...), R3(...) or None",
+            ),
+            ("causal", self.causal is None or isinstance(self.causal, Causal), "Causal(...) or None"),
+            (
+                "curriculum",
+                self.curriculum is None or isinstance(self.curriculum, Curriculum),
+                "Curriculum(...) or None",
+            ),
+            (
+                "marching",
+                self.marching is None or isinstance(self.marching, Marching),
+                "Marching(...) or None",
+            ),
             ("max_steps", whole(self.max_steps, 1), "a whole number ≥ 1"),
             ("max_seconds", self.max_seconds is None or positive(self.max_seconds), "> 0"),
             ("target_error", self.target_error is None or positive(self.target_error), "> 0"),
@@ -128,6 +157,16 @@ class RunConfig:
             )
         if self.warmup != Adam() and not self.warmup_steps:
             raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
+        check_changes(
+            self.problem,
+            self.max_steps,
+            self.warmup_steps,
+            self.resample_every,
+            self.adaptive_points,
+            self.causal,
+            self.curriculum,
+            self.marching,
+        )
         if self.target_error is not None and self.problem.solution is None:
             raise ValueError(
                 f"target_error={self.target_error} needs a known solution, and problem "

@@ -30,9 +30,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, vjp, vmap
 
 from sngd.allocation import is_out_of_memory
+from sngd.embedding import Embedding
 from sngd.forward_mode import elementary
+from sngd.layers import layout, split_layers, values
 from sngd.nests import STEP, Recipe, derivatives, error_of_nests, make_recipe, relative_difference
-from sngd.networks import Embedding, layout, split_layers, values
 from sngd.taylor import Channel, TaylorRules
 
 __all__ = ["GeneralNetwork"]

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from sngd.activations import NETWORK_ACTIVATIONS
 from sngd.checks import whole
-from sngd.domain import Shape
 from sngd.forward_mode import elementary
 from sngd.general import GeneralNetwork
+from sngd.geometry.shape import Shape
 from sngd.networks import Embedding, Network, NetworkConfig, embed
 
 __all__ = ["AnyConfig", "Module", "Path", "given_as_instance", "wrapped"]

@@ -73,7 +73,10 @@ def relative_error(got: Tensor | Array, want: Tensor | Array) -> float:
 # ---------------------------------------------------------------------------------------------
 
 
-def network_function(network: AnyNetwork) -> Callable[[Tensor, Tensor], Tensor]:
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def network_function(network: AnyNetwork) -> Field:
     """u(θ, x): θ (P,), x (n, d) → (n, outputs), by the definition of a dense network, or of several."""
     if isinstance(network, Composite):
         functions = [network_function(part) for part in network.parts]
@@ -90,7 +93,8 @@ def network_function(network: AnyNetwork) -> Callable[[Tensor, Tensor], Tensor]:
 
     def u(theta: Tensor, x: Tensor) -> Tensor:
         phase = x @ embedding.waves
-        h = torch.cat([x @ embedding.scale + embedding.offset, torch.cos(phase), torch.sin(phase)], dim=1)
+        affine, even = x @ embedding.scale + embedding.offset, (x - embedding.middle) @ embedding.even
+        h = torch.cat([affine, torch.cos(phase), torch.sin(phase), torch.cos(even)], dim=1)
         position, weights = 0, []
         for i, o in pairwise(sizes):
             weights.append(theta[position : position + o * i].reshape(o, i))
@@ -149,9 +153,14 @@ def partial(values: Tensor, x: Tensor, *axes: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------
 
 
-def residual(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor) -> Tensor:
-    """The weighted residual vector (N,), rows where `collocation` has them, conditions scaled √(w_c/N_c)."""
-    u = network_function(collocation.network)
+def residual(
+    collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor, u: Field | None = None
+) -> Tensor:
+    """The weighted residual vector (N,), rows where `collocation` has them, conditions scaled √(w_c/N_c).
+
+    The field is u where it is given, otherwise that of a dense network.
+    """
+    u = network_function(collocation.network) if u is None else u
     rows = torch.zeros(collocation.row_count, dtype=theta.dtype)
     conditions = collocation.problem.conditions
     for number, (condition, function) in enumerate(zip(conditions, naive, strict=True)):
@@ -166,10 +175,12 @@ def residual(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Te
     return rows
 
 
-def jacobian(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor) -> Tensor:
+def jacobian(
+    collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor, u: Field | None = None
+) -> Tensor:
     """Dense J = ∂r/∂θ (N, P), one reverse pass per row."""
     theta = theta.clone().requires_grad_()
-    r = residual(collocation, naive, theta)
+    r = residual(collocation, naive, theta, u)
     eye = torch.eye(len(r), dtype=r.dtype)
     (j,) = torch.autograd.grad(r, theta, grad_outputs=eye, is_grads_batched=True)
     return j
