@@ -203,8 +203,10 @@ class GeneralNetwork:
         """
         rules, theta = TaylorRules(channels), self.initial.to(x.device)
         order = len(make_recipe(channels).groups[0][0])
-        speeds = torch.cat([self.embedding.scale, self.embedding.waves], dim=1).norm(dim=1)
-        v = torch.linspace(1.0, 0.5, len(speeds), dtype=x.dtype, device=x.device) / speeds
+        features = self.embedding
+        speeds = torch.cat([features.scale, features.waves, features.even], dim=1).norm(dim=1)
+        v = torch.linspace(1.0, 0.5, len(speeds), dtype=x.dtype, device=x.device)
+        v = v / torch.where(speeds > 0, speeds, 1.0)
         with elementary(), self._named_failures():
             error, m = error_of_nests(partial(self._values, self._tensors(theta)), x, v, order)
         self._refuse(error, f"derivative of order {m}")
