@@ -43,7 +43,8 @@ class Module:
 
     The module's `inputs` are one per free axis, mapped to [−1, 1] over the domain's bounds, then cosines and
     sines of the harmonics of periodic ones, then cosines of even ones. Buffers and parameters without
-    requires_grad stay as they are, tied parameters count once. All is computed in the run's precision, whatever the module's own.
+    requires_grad stay as they are, tied parameters count once. All is computed in the run's
+    precision, whatever the module's own.
 
     Args:
         module: a function (inputs, outputs) → torch.nn.Module, called under a generator with the run's seed;
