@@ -6,7 +6,8 @@
 with k = 1, m = 1, n = 4.
 
 Source: Wang, Teng and Perdikaris, "Understanding and mitigating gradient flow pathologies in physics-informed
-neural networks", SIAM J. Sci. Comput. 43, 2021 (arXiv 2001.04536), there with the opposite sign of the equation.
+neural networks", SIAM J. Sci. Comput. 43, 2021 (arXiv 2001.04536), there with the opposite sign of the
+equation.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def helmholtz(
     waves: tuple[int, int] = (1, 4),
     interior: int = 2048,
     boundary: int = 512,
+    boundary_weight: float = 1.0,
 ) -> Problem:
     """The Helmholtz equation with so many collocation points inside and on the boundary.
 
@@ -36,6 +38,7 @@ def helmholtz(
         waves: (m, n), half waves of the solution per unit length along x and y.
         interior: points of the equation.
         boundary: points on the four sides.
+        boundary_weight: w of the condition there, against 1 of the equation.
 
     Raises:
         ValueError: waves are not two whole numbers ≥ 1.
@@ -57,6 +60,6 @@ def helmholtz(
 
     conditions = [
         Condition("equation", equation, domain.interior, interior),
-        Condition("boundary", zero, domain.boundary(), boundary),
+        Condition("boundary", zero, domain.boundary(), boundary, weight=boundary_weight),
     ]
     return Problem(domain, conditions, solution=solution, name="helmholtz")

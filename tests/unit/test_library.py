@@ -40,9 +40,11 @@ def test_an_entry_tells_run_text_and_background():
 
 def test_an_unknown_name_gets_near_ones_and_all():
     with pytest.raises(ValueError) as caught:
-        config_path("problems:burger")
+        config_path("problems:transprt")
     said = str(caught.value)
-    assert said.startswith("the library has no problem 'burger': did you mean burgers? It has burgers, heat,")
+    assert said.startswith(
+        "the library has no problem 'transprt': did you mean transport? It has beam, burgers,"
+    )
     for name in names():
         assert name in said
     with pytest.raises(ValueError) as caught:
