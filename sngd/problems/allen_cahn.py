@@ -40,7 +40,7 @@ def kink(x: Tensor, t: Tensor) -> Tensor:
     return torch.exp(-2 * _REACTION * t) * (2 * modulus - y * y - 2 * _DIFFUSION * t)
 
 
-def allen_cahn(interior: int = 8192, initial: int = 1024) -> Problem:
+def allen_cahn(interior: int = 8192, initial: int = 1024, weight: float = 1.0) -> Problem:
     """The Allen–Cahn equation with so many collocation points inside and at the start."""
     domain = Box(x=(-1, 1), t=(0, 1), periodic="x")
     X, T = domain.axes
@@ -57,7 +57,7 @@ def allen_cahn(interior: int = 8192, initial: int = 1024) -> Problem:
         return kink(x, t) + smooth(x, t)[0]
 
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", start, domain.face(t=0), initial),
     ]
     return Problem(domain, conditions, solution=solution, name="allen_cahn")

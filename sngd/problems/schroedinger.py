@@ -37,7 +37,7 @@ _IMAGES = 6
 
 
 def schroedinger(
-    start: Literal["images", "sech"] = "images", interior: int = 8192, initial: int = 1024
+    start: Literal["images", "sech"] = "images", interior: int = 8192, initial: int = 1024, weight: float = 1.0
 ) -> Problem:
     """The equation for the fields u, v with so many collocation points inside and at the start.
 
@@ -45,6 +45,7 @@ def schroedinger(
         start: "images" or "sech"; the latter has no solution to compare with.
         interior: points of the equation.
         initial: points at t = 0.
+        weight: w of the equation, against 1 of the start.
 
     Raises:
         ValueError: start is neither of the two.
@@ -74,7 +75,7 @@ def schroedinger(
         return stored(p[X].value, p[T].value)
 
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", pulse, domain.face(t=0), initial),
     ]
     return Problem(
