@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from references import cavity
 from references.equations import allen_cahn, gray_scott, kdv, kuramoto_sivashinsky, schroedinger
 from references.evolution import Resolution, store
 
@@ -15,6 +16,8 @@ MAKERS: dict[str, Callable[[], None]] = {
         Resolution(size=4096, longest=5e-4, kept=1536, degree=64, root=True, least=10),
         "u_t = 1e-4 u_xx + 5 (u - u^3) with u(x, 0) = x^2 cos(pi x), less the kink of the seam",
     ),
+    "cavity_regularised": lambda: cavity.store("regularised"),
+    "cavity_uniform": lambda: cavity.store("uniform"),
     "gray_scott": lambda: store(
         "gray_scott",
         gray_scott(),

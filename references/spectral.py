@@ -102,7 +102,7 @@ def fourier(v: Array, kept: int) -> Array:
 
 
 def rounded(coefficients: Array, quantum: float = 2.0**-46) -> Array:
-    """Multiples of `quantum`, so that the file compresses; without trailing zeros along the axes of x and t."""
+    """Multiples of `quantum`, so that the file compresses; without trailing zeros along coordinates."""
     result = np.round(coefficients / quantum) * quantum + 0.0
     for axis in range(result.ndim - 1):
         others = tuple(i for i in range(result.ndim) if i != axis)

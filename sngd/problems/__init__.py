@@ -6,6 +6,7 @@ Every function returns a `Problem`.
 from sngd.problems.allen_cahn import allen_cahn
 from sngd.problems.beam import beam, vibrating_beam
 from sngd.problems.burgers import burgers
+from sngd.problems.cavity import cavity
 from sngd.problems.elasticity import elasticity
 from sngd.problems.fokker_planck import log_fokker_planck
 from sngd.problems.gray_scott import gray_scott
@@ -24,6 +25,7 @@ __all__ = [
     "allen_cahn",
     "beam",
     "burgers",
+    "cavity",
     "elasticity",
     "gray_scott",
     "heat",

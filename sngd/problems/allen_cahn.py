@@ -2,9 +2,9 @@
 
     u_t = 1e-4 u_xx + 5 (u − u³),   x periodic on [−1, 1], 0 < t < 1,   u(x, 0) = x² cos πx
 
-The start is continuous across the seam x = ±1, its slope is not: u_x jumps from −2 to 2. Diffusion rounds that kink
-over a width of √(4·10⁻⁴ t), so that the solution is smooth for t > 0 alone. The reference is the sum of the kink's
-evolution under diffusion, in closed form, and a Fourier–Chebyshev series for the rest.
+The start is continuous across the seam x = ±1, its slope is not: u_x jumps from −2 to 2. Diffusion rounds
+that kink over a width of √(4·10⁻⁴ t), so that the solution is smooth for t > 0 alone. The reference is the
+sum of the kink's evolution under diffusion, in closed form, and a Fourier–Chebyshev series for the rest.
 
 Source: Raissi, Perdikaris and Karniadakis, "Physics-informed neural networks", J. Comput. Phys. 378, 2019.
 """
@@ -30,8 +30,9 @@ _REACTION = 5.0
 def kink(x: Tensor, t: Tensor) -> Tensor:
     """The solution of u_t = 1e-4 u_xx − 10 u that starts from 2|y| − y², y the distance to the seam, (n,).
 
-    −10 u is the reaction about u = −1, the value at the seam. On [−1, 1] that start has a kink at the seam alone. |y|
-    diffuses to y erf(y/ℓ) + ℓ/√π exp(−y²/ℓ²) with ℓ² = 4·10⁻⁴ t; seams of other periods are too far to be felt.
+    −10 u is the reaction about u = −1, the value at the seam. On [−1, 1] that start has a kink at the seam
+    alone. |y| diffuses to y erf(y/ℓ) + ℓ/√π exp(−y²/ℓ²) with ℓ² = 4·10⁻⁴ t; seams of other periods are too
+    far to be felt.
     """
     y = torch.remainder(x, 2) - 1
     width = torch.sqrt(4 * _DIFFUSION * t)

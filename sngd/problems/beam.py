@@ -7,9 +7,9 @@
 
 Simply supported: u = u_xx = 0 at the ends. Deflection, load and stiffness are dimensionless.
 
-Sources: the deflection under an even load stands in any textbook on beams; the forced vibration is that of Kapoor,
-Wang, Núñez and Dollevoet, "Physics-informed neural networks for solving forward and inverse problems in complex
-beam systems", IEEE TNNLS 2023 (arXiv 2303.01055).
+Sources: the deflection under an even load stands in any textbook on beams; the forced vibration is that of
+Kapoor, Wang, Núñez and Dollevoet, "Physics-informed neural networks for solving forward and inverse problems
+in complex beam systems", IEEE TNNLS 2023 (arXiv 2303.01055).
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@
     v_t = v_xx/100 − 10 v      + 100 u v²      x periodic on [−1, 1], 0 < t < 1
     u(x, 0) = 1 − g/2,   v(x, 0) = g/4,   g = exp(−20 sin² ½πx)
 
-A moderate variant in one dimension of the benchmark in two: the coefficients are a tenth of those of Wang et al.
-over half of their time, which makes the reaction less stiff, and the start is smooth across the seam. The
+A moderate variant in one dimension of the benchmark in two: the coefficients are a tenth of those of Wang et
+al. over half of their time, which makes the reaction less stiff, and the start is smooth across the seam. The
 reference is a Fourier–Chebyshev series of the project's own spectral solution; one of this accuracy in two
 dimensions would take megabytes.
 
-Sources: Pearson, "Complex patterns in a simple system", Science 261, 1993; Wang, Sankaran, Wang and Perdikaris, "An
-expert's guide to training physics-informed neural networks", 2023 (arXiv 2308.08468).
+Sources: Pearson, "Complex patterns in a simple system", Science 261, 1993; Wang, Sankaran, Wang and
+Perdikaris, "An expert's guide to training physics-informed neural networks", 2023 (arXiv 2308.08468).
 """
 
 from __future__ import annotations

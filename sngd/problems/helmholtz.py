@@ -6,7 +6,8 @@
 with k = 1, m = 1, n = 4.
 
 Source: Wang, Teng and Perdikaris, "Understanding and mitigating gradient flow pathologies in physics-informed
-neural networks", SIAM J. Sci. Comput. 43, 2021 (arXiv 2001.04536), there with the opposite sign of the equation.
+neural networks", SIAM J. Sci. Comput. 43, 2021 (arXiv 2001.04536), there with the opposite sign of the
+equation.
 """
 
 from __future__ import annotations

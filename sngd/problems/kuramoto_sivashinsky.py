@@ -4,11 +4,11 @@
     u(x, 0) = cos x (1 + sin x)
     α = 100/16,   β = 100/16²,   γ = 100/16⁴
 
-The mean ∫ u is conserved. Disturbances grow by up to e^{25 t}: errors made early are large later. The reference
-is a Fourier–Chebyshev series of the project's own spectral solution; it ends at t = 0.4.
+The mean ∫ u is conserved. Disturbances grow by up to e^{25 t}: errors made early are large later. The
+reference is a Fourier–Chebyshev series of the project's own spectral solution; it ends at t = 0.4.
 
-Source: Wang, Sankaran and Perdikaris, "Respecting causality is all you need for training physics-informed neural
-networks", 2022 (arXiv 2203.07404), who go on to t = 1.
+Source: Wang, Sankaran and Perdikaris, "Respecting causality is all you need for training physics-informed
+neural networks", 2022 (arXiv 2203.07404), who go on to t = 1.
 """
 
 from __future__ import annotations

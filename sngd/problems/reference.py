@@ -2,9 +2,10 @@
 
     u_f(x) = Σ_{i,j,…} C[i, j, …, f] B_i(x_1) B_j(x_2) …
 
-Periodic axes carry the Fourier basis 1, cos k x̃, sin k x̃ with x̃ = 2π (x − low)/(high − low), other axes (time among
-them) the Chebyshev polynomials T_j of z = (x − low)/(high − low) on [0, 1], or of √z where diffusion starts from a
-kink. They are evaluated at scattered points exactly: there is no grid to interpolate on. The programs that compute the files stand in the folder `references` of the repository.
+Periodic axes carry the Fourier basis 1, cos k x̃, sin k x̃ with x̃ = 2π (x − low)/(high − low), other axes
+(time among them) the Chebyshev polynomials T_j of z = (x − low)/(high − low) on [0, 1], or of √z where
+diffusion starts from a kink. They are evaluated at scattered points exactly: there is no grid to interpolate
+on. The programs that compute the files stand in the folder `references` of the repository.
 
 Letters
     n        points
@@ -73,7 +74,7 @@ class Reference:
         """
         if len(coordinates) != len(self.kinds):
             raise ValueError(
-                f"this reference has {len(self.kinds)} axes, it was called with {len(coordinates)} coordinates"
+                f"this reference has {len(self.kinds)} axes, it was called with {len(coordinates)}"
             )
         first = coordinates[0]
         c = self.coefficients.to(first.device)

@@ -6,10 +6,11 @@
 
     u = −cos x sin y e^{−2νt},   v = sin x cos y e^{−2νt},   p = −¼ (cos 2x + cos 2y) e^{−4νt}
 
-with ν = 0.1. Velocities are given at t = 0. The equations leave the pressure free up to a function of time; its
-value on the line x = y = 0 is given.
+with ν = 0.1. Velocities are given at t = 0. The equations leave the pressure free up to a function of time;
+its value on the line x = y = 0 is given.
 
-Source: Taylor and Green, "Mechanism of the production of small eddies from large ones", Proc. R. Soc. A 158, 1937.
+Source: Taylor and Green, "Mechanism of the production of small eddies from large ones", Proc. R. Soc. A 158,
+1937.
 """
 
 from __future__ import annotations

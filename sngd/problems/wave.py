@@ -4,9 +4,9 @@
     u(x, 0) = Σ_k a_k sin kπx,   u_t(x, 0) = 0,   u(0, t) = u(1, t) = 0
     u = Σ_k a_k sin kπx cos kπct
 
-with c = 2. One mode, sin πx cos 2πt, is the default; modes={1: 1.0, 4: 0.5} is the harder pair
-sin πx cos 2πt + ½ sin 4πx cos 8πt of Wang, Yu and Perdikaris, "When and why PINNs fail to train: a neural tangent
-kernel perspective", J. Comput. Phys. 449, 2022 (arXiv 2007.14527).
+with c = 2. One mode, sin πx cos 2πt, is the default; modes={1: 1.0, 4: 0.5} is the harder pair sin πx cos 2πt
++ ½ sin 4πx cos 8πt of Wang, Yu and Perdikaris, "When and why PINNs fail to train: a neural tangent kernel
+perspective", J. Comput. Phys. 449, 2022 (arXiv 2007.14527).
 """
 
 from __future__ import annotations
