@@ -15,7 +15,7 @@ install: $(INSTALLED) ## create .venv with the package, its extras and the tools
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -e '.[test,dev,wandb,tensorboard,mpi,deepspeed,soap,mesh]' -c constraints.txt
+	$(BIN)/python -m pip install -e '.[test,dev,wandb,tensorboard,mpi,deepspeed,soap,mesh,export]' -c constraints.txt
 	@touch $@
 
 # A second MPI for the tests, where it is not in the way of the first.

@@ -10,7 +10,13 @@ One training step is one walk through the package:
     taylor        Taylor channels through a pointwise function
     jet           a field and its derivatives at points; d(u, x), laplacian(u)
     calculus      gradient, divergence, curl of fields
-    networks      layers of matrices that Taylor channels travel through
+    embedding     features of the coordinates: periodic, even, Fourier
+    layers        what every network is to the rest
+    channels      layers, pointwise functions and products on Taylor channels, for autograd
+    graph         networks composed of them, with exact factors
+    architectures PirateNet, Gabor, Separable and others, as such graphs
+    networks      the multilayer perceptron, whose reverse pass is written out
+    general       any torch module by forward and reverse mode; modules, which path it takes
     composite     several networks, and unknown coefficients, as one
     residual      conditions on this rank's points → weighted residual r (#n,)
     factors       factors of the rows of J; rows formed in tiles
@@ -25,16 +31,30 @@ One training step is one walk through the package:
     core          QR over ranks, SVD of the k×k triangle, damped solutions
     trust         damping judged after chord corrections; adaptive rank
     optimizers    the step
+    adaptive      points that move to where the residual is large
+    causal        weights in time
+    curriculum    a known coefficient that changes on the way
+    marching      time in slabs, one network after another
+    piecewise     their networks as one
+    stages        a run as one stage, or one for each slab
+    schedule      all that changes on the way beside θ
     train         the loop
 """
 
+from sngd.adaptive import R3, RAD
+from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
+from sngd.causal import Causal
 from sngd.coefficient import Coefficient
 from sngd.config import RunConfig
+from sngd.conserved import Conserved
+from sngd.curriculum import Curriculum
 from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
 from sngd.jet import Jet, biharmonic, d, laplacian
+from sngd.marching import Marching
+from sngd.modules import Module
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
@@ -46,6 +66,8 @@ __all__ = [
     "ENGDW",
     "LBFGS",
     "MLP",
+    "R3",
+    "RAD",
     "SIREN",
     "SNGD",
     "SOAP",
@@ -55,18 +77,28 @@ __all__ = [
     "Axis",
     "Ball",
     "Box",
+    "Causal",
     "Coefficient",
     "Condition",
+    "Conserved",
+    "Curriculum",
     "Data",
+    "Gabor",
+    "GatedMLP",
     "Jet",
+    "Marching",
     "Mesh",
+    "Module",
+    "PirateNet",
     "PointCloud",
     "Points",
     "Polygon",
     "Problem",
     "Region",
+    "ResidualMLP",
     "RunConfig",
     "SSBroyden",
+    "Separable",
     "Tracking",
     "Trained",
     "advection",

@@ -10,6 +10,7 @@ from torch import Tensor
 from sngd.config import RunConfig
 from sngd.domain import share
 from sngd.memory import Plan, Sizes, available_bytes, make_plan
+from sngd.modules import given_as_instance
 from sngd.networks import AnyNetwork
 from sngd.objective import Objective
 from sngd.residual import Collocation
@@ -57,7 +58,12 @@ def build_objective(
         step: that begins.
         planned: budget in bytes that an earlier start of this run planned with on as many ranks; kept as long
             as that much is free.
+
+    Raises:
+        ValueError: ranks start from different parameters, or a step does not fit into memory.
     """
+    if ranks.size > 1 and given_as_instance(run.network):
+        _check_start(network, ranks, device)
     conditions = run.problem.conditions
     weights = torch.tensor([c.weight for c in conditions], dtype=run.dtype, device=device)
     points = draw_points(run, step, ranks, device, run.dtype)
@@ -69,6 +75,21 @@ def build_objective(
             budget = planned
     plan = plan_memory(run, network, ranks.size, device, budget)
     return Objective(collocation, ranks, plan, run.sketch_dtype)
+
+
+def _check_start(network: AnyNetwork, ranks: Ranks, device: torch.device) -> None:
+    """Refuse initial parameters that are not the same on every rank.
+
+    Raises:
+        ValueError: they differ.
+    """
+    start = network.initial.to(device)
+    marks = ranks.gather(torch.stack([start.sum(), start.norm()]), "control")
+    if not bool((marks == marks[0]).all()):
+        raise ValueError(
+            f"network {network!r} starts from other parameters on every rank: call torch.manual_seed before the "
+            "config file makes the module, or give a function that makes it, Module(function)"
+        )
 
 
 def plan_memory(run: RunConfig, network: AnyNetwork, size: int, device: torch.device, budget: int) -> Plan:

@@ -177,7 +177,7 @@ def draw(
         "spectrum": (bool(spectra), lambda path: plot.plot_spectrum(spectra, path, damping, dpi)),
         "coefficients": (
             any(record.get("coefficients") for record in history),
-            lambda path: plot.plot_coefficients(history, path, _known_coefficients(run), dpi),
+            lambda path: plot.plot_coefficients(history, path, _exact_coefficients(run), dpi),
         ),
         "slices": (problem.domain.dim > 1, lambda path: plot.plot_slices(*shown, path, dpi)),
         "time": (timed, lambda path: plot.plot_time(*shown, path, dpi)),
@@ -205,10 +205,9 @@ def _records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[int, np.nda
     return history, spectra
 
 
-def _known_coefficients(run: RunConfig) -> dict[str, float]:
-    """Values of the problem's coefficients where it tells them."""
-    told = {n: getattr(c, "known", None) for n, c in getattr(run.problem, "coefficients", {}).items()}
-    return {name: float(value) for name, value in told.items() if value is not None}
+def _exact_coefficients(run: RunConfig) -> dict[str, float]:
+    """True values of the unknown coefficients where the problem tells them."""
+    return {n: float(c.exact) for n, c in run.problem.unknowns.items() if c.exact is not None}
 
 
 def _first_points(run: RunConfig) -> dict[str, np.ndarray]:
@@ -216,5 +215,6 @@ def _first_points(run: RunConfig) -> dict[str, np.ndarray]:
     drawn = {}
     for number, condition in enumerate(run.problem.conditions):
         key, count = (run.seed, 0, number), min(condition.points, _POINTS)
-        drawn[condition.name] = condition.region.sample(0, count, key, condition.sampling).numpy()
+        x = condition.region.sample(0, count, key, condition.sampling, total=condition.points)
+        drawn[condition.name] = x.numpy()
     return drawn

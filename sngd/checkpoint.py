@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Checkpoint:
         step: last step that was taken.
         seconds: of training so far.
         rejected: steps refused in a row.
-        theta: (P,).
+        theta: (P,), of all slabs where time marches.
         weights: (K,) of the conditions.
         losses: (K,) float64 at theta, over all ranks.
         optimizer: what its stepper saves.
@@ -36,6 +36,10 @@ class Checkpoint:
         traffic: label → calls, bytes, seconds so far.
         world_size: ranks that wrote it.
         budget: memory in bytes that a rank planned with. Another plan sums in another order.
+        schedule: what else has changed on the way: points, weights in time.
+        slab: that was being trained.
+        slab_steps: taken before that slab.
+        slab_seconds: of training before that slab.
     """
 
     step: int
@@ -49,6 +53,10 @@ class Checkpoint:
     traffic: dict[str, dict[str, float]]
     world_size: int
     budget: int
+    schedule: dict[str, Any] = field(default_factory=dict)
+    slab: int = 0
+    slab_steps: int = 0
+    slab_seconds: float = 0.0
 
     def save(self, run_folder: Path) -> Path:
         """Write it into a run folder in place of the previous one."""

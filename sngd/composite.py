@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sngd.networks import AnyNetwork, NetworkConfig, layout, split_layers, values
+from sngd.modules import AnyConfig, wrapped
+from sngd.networks import AnyNetwork, layout, split_layers, values
 from sngd.problem import Problem
 from sngd.taylor import Channel, TaylorRules
 
@@ -158,23 +159,24 @@ class Composite:
         ]
 
 
-def build_network(problem: Problem, config: NetworkConfig | Mapping[str, Any], seed: int) -> AnyNetwork:
+def build_network(problem: Problem, config: AnyConfig, seed: int) -> AnyNetwork:
     """The network of a problem: one for all outputs or several, and the unknown coefficients after them.
 
     Args:
         problem: its domain, outputs and coefficients.
-        config: of one network, or {"u, v": …, "k": …} for several, each with the outputs it gives.
+        config: of one network, or {"u, v": …, "k": …} for several, each with the outputs it gives; a
+            torch.nn.Module stands for Module(it).
         seed: of the initial parameters; network number i of several takes seed + i.
 
     Raises:
         ValueError: several networks do not give each output once, in order.
     """
-    parts: list[AnyNetwork] = []
-    if isinstance(config, Mapping):
-        for number, (names, one) in enumerate(_by_output(problem, config)):
-            parts.append(one.build(problem.domain, names, seed + number))
+    parts, one = list[AnyNetwork](), wrapped(config)
+    if isinstance(one, Mapping):
+        for number, (names, part) in enumerate(_by_output(problem, one)):
+            parts.append(part.build(problem.domain, names, seed + number))
     else:
-        parts.append(config.build(problem.domain, len(problem.outputs), seed))
+        parts.append(one.build(problem.domain, len(problem.outputs), seed))
     if problem.unknowns:
         start = [c.start for c in problem.unknowns.values()]
         parts.append(Constants(torch.tensor(start, dtype=torch.float64)))

@@ -10,12 +10,19 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import torch
 import tyro
+from torch import nn
 
+from sngd.adaptive import R3, RAD
+from sngd.causal import Causal
+from sngd.changes import check_changes
 from sngd.checks import positive, require, whole
+from sngd.curriculum import Curriculum
+from sngd.marching import Marching
+from sngd.modules import AnyConfig, Module, wrapped
 from sngd.networks import MLP, NetworkConfig
 from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
@@ -30,13 +37,18 @@ class RunConfig:
 
     Args:
         problem: the equation with its conditions.
-        network: its architecture; of several {"u, v": MLP(...), "k": MLP(...)}, by their outputs.
+        network: its architecture; of several {"u, v": MLP(...), "k": MLP(...)}, by their outputs. A
+            torch.nn.Module stands for Module(it).
         optimizer: how it is trained; a name of `sngd.optimizers.OPTIMIZERS` takes that one's defaults.
         warmup: what takes the first steps, before the optimizer goes on from where they lead.
         warmup_steps: how many steps those are; 0 for none.
         seed: of initial parameters, collocation points and test matrices.
         balance: shift weight towards conditions that lag behind, once a step.
         resample_every: draw new collocation points every so many steps; 0 keeps the first set.
+        adaptive_points: move points to where the residual is large, RAD(...) or R3(...).
+        causal: Causal(...), weights in time.
+        curriculum: Curriculum(...), a known coefficient that goes from an easy value to the problem's.
+        marching: Marching(...), one network after another, each for a slab of time.
         max_steps: stop after so many steps.
         max_seconds: stop after so many seconds of training, comparisons with the known solution left out.
         target_error: stop at this relative L2 error.
@@ -58,13 +70,17 @@ class RunConfig:
     """
 
     problem: Problem
-    network: tyro.conf.AvoidSubcommands[NetworkConfig] = MLP()
+    network: AnyConfig = MLP()
     optimizer: tyro.conf.AvoidSubcommands[AnyOptimizer] = SNGD()
     warmup: Adam = Adam()
     warmup_steps: int = 0
     seed: int = 0
     balance: bool = False
     resample_every: int = 0
+    adaptive_points: tyro.conf.AvoidSubcommands[RAD | R3 | None] = None
+    causal: tyro.conf.AvoidSubcommands[Causal | None] = None
+    curriculum: tyro.conf.AvoidSubcommands[Curriculum | None] = None
+    marching: tyro.conf.AvoidSubcommands[Marching | None] = None
     max_steps: int = 1000
     max_seconds: float | None = None
     target_error: float | None = None
@@ -81,13 +97,14 @@ class RunConfig:
     def __post_init__(self) -> None:
         if isinstance(self.optimizer, str):
             object.__setattr__(self, "optimizer", named(self.optimizer))
+        object.__setattr__(self, "network", wrapped(self.network))
         optimizers = tuple(OPTIMIZERS.values())
         checks = [
             ("problem", isinstance(self.problem, Problem), "a Problem"),
             (
                 "network",
-                isinstance(self.network, get_args(NetworkConfig)) or _several(self.network),
-                "an architecture, e.g. MLP(...), or a dict of one for each output",
+                isinstance(self.network, _kinds()) or _several(self.network),
+                "an architecture, e.g. MLP(...), a torch.nn.Module, or a dict of one for each output",
             ),
             (
                 "optimizer",
@@ -99,6 +116,22 @@ class RunConfig:
             ("seed", whole(self.seed, 0) and self.seed < 2**31, "a whole number between 0 and 2**31 − 1"),
             ("balance", isinstance(self.balance, bool), "True or False"),
             ("resample_every", whole(self.resample_every, 0), "a whole number ≥ 0"),
+            (
+                "adaptive_points",
+                self.adaptive_points is None or isinstance(self.adaptive_points, (RAD, R3)),
+                "RAD(...), R3(...) or None",
+            ),
+            ("causal", self.causal is None or isinstance(self.causal, Causal), "Causal(...) or None"),
+            (
+                "curriculum",
+                self.curriculum is None or isinstance(self.curriculum, Curriculum),
+                "Curriculum(...) or None",
+            ),
+            (
+                "marching",
+                self.marching is None or isinstance(self.marching, Marching),
+                "Marching(...) or None",
+            ),
             ("max_steps", whole(self.max_steps, 1), "a whole number ≥ 1"),
             ("max_seconds", self.max_seconds is None or positive(self.max_seconds), "> 0"),
             ("target_error", self.target_error is None or positive(self.target_error), "> 0"),
@@ -124,6 +157,16 @@ class RunConfig:
             )
         if self.warmup != Adam() and not self.warmup_steps:
             raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
+        check_changes(
+            self.problem,
+            self.max_steps,
+            self.warmup_steps,
+            self.resample_every,
+            self.adaptive_points,
+            self.causal,
+            self.curriculum,
+            self.marching,
+        )
         if self.target_error is not None and self.problem.solution is None:
             raise ValueError(
                 f"target_error={self.target_error} needs a known solution, and problem "
@@ -143,13 +186,17 @@ class RunConfig:
         return torch.float64 if self.precision == "float64" else torch.float32
 
 
+def _kinds() -> tuple[type, ...]:
+    """Of configs of one network."""
+    return (*get_args(NetworkConfig), Module)
+
+
 def _several(network: object) -> bool:
     """Whether these are networks by their outputs."""
-    kinds = get_args(NetworkConfig)
     return (
         isinstance(network, Mapping)
         and bool(network)
-        and all(isinstance(name, str) and isinstance(one, kinds) for name, one in network.items())
+        and all(isinstance(name, str) and isinstance(one, _kinds()) for name, one in network.items())
     )
 
 
@@ -203,7 +250,8 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
     """
     run, arguments = _choose_optimizer(run, arguments)
     hints = get_type_hints(RunConfig, include_extras=True)
-    left_out = {"problem"} | ({"network"} if isinstance(run.network, Mapping) else set())
+    hints["network"] = Annotated[NetworkConfig, tyro.conf.AvoidSubcommands]  # modules have no flags
+    left_out = {"problem"} | ({"network"} if isinstance(run.network, (Mapping, Module)) else set())
     names = [f.name for f in dataclasses.fields(run) if f.name not in left_out]
     flags = dataclasses.make_dataclass(
         "Flags", [(name, hints[name], dataclasses.field(default=getattr(run, name))) for name in names]
@@ -239,6 +287,10 @@ def describe(run: RunConfig) -> dict[str, Any]:
             return str(value)
         if isinstance(value, Mapping):
             return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, nn.Module):
+            return repr(value)
+        if callable(value):
+            return getattr(value, "__qualname__", type(value).__name__)
         return list(value) if isinstance(value, tuple) else value
 
     fields = {f.name: plain(getattr(run, f.name)) for f in dataclasses.fields(run) if f.name != "problem"}

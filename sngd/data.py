@@ -127,6 +127,27 @@ class PointCloud(Region):
             raise ValueError(f"{self!r}: the filter must return a bool tensor of shape ({len(self._x)},)")
         if not bool(kept.any()):
             raise ValueError(f"{self!r}: the filter keeps none of its points")
+        return self._kept(kept)
+
+    def between(self, axis: int, low: float, high: float, domain: Shape, closed: bool) -> PointCloud | None:
+        """Those of the points with low < x_axis ≤ high, on another domain; None where there are none.
+
+        Args:
+            axis: number of a coordinate.
+            low: where it begins.
+            high: where it ends.
+            domain: of the points that are kept.
+            closed: keep those at low, too.
+        """
+        x = self._x[:, axis]
+        kept = (x > low) & (x <= high) | (closed & (x == low))
+        if not bool(kept.any()):
+            return None
+        result = self._kept(kept)
+        result._domain = domain
+        return result
+
+    def _kept(self, kept: Tensor) -> PointCloud:
         result = copy.copy(self)
         result._x, result._extra = self._x[kept], self._extra[kept]
         result._normals = None if self._normals is None else self._normals[kept]

@@ -31,7 +31,7 @@ from sngd.sampling import Sampling, fold, share, unit_points, unit_points_and_lo
 __all__ = ["Axis", "Box", "BoxRegion", "Region", "Sampling", "Shape", "fold", "share", "unit_points"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
 class BoxRegion(Region):
     """A union of faces of a box (the interior is one face).
 
@@ -44,6 +44,13 @@ class BoxRegion(Region):
     owner: Box
     faces: tuple[Mapping[int, float], ...]
     columns: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = self.owner.names
+        held = [", ".join(f"{names[i]}={v}" for i, v in face.items()) for face in self.faces]
+        return (
+            f"{self.owner!r}.interior" if held == [""] else f"the faces {' | '.join(held)} of {self.owner!r}"
+        )
 
     @property
     def domain(self) -> Shape:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sngd.domain import Region
 from sngd.fields import fields_at
 from sngd.networks import AnyNetwork
 from sngd.problem import Problem
@@ -241,7 +240,7 @@ def residual_norms(
         problem: its conditions.
         network: on the dtype and device of theta.
         theta: (P,) parameters.
-        points: of every condition; one that holds data is asked at its own points.
+        points: of every condition; one whose points are given has no others.
 
     Returns:
         By the conditions' names: points, rms = √(mean over points of Σ_components r²) and max = max |r|.
@@ -249,9 +248,9 @@ def residual_norms(
     """
     drawn = []
     for number, condition in enumerate(problem.conditions):
-        count = condition.points if _holds_data(condition.region) else points
-        key = (*_KEY[:2], 1 + number)
-        drawn.append(condition.region.sample(0, count, key, condition.sampling, theta.device).to(theta))
+        region, key = condition.region, (*_KEY[:2], 1 + number)
+        count = points if region.count is None else min(points, region.count)
+        drawn.append(region.sample(0, count, key, condition.sampling, theta.device, count).to(theta))
     weights = theta.new_ones(len(problem.conditions))
     collocation = Collocation(problem, network, drawn, weights, _RESIDUAL_CHUNK)
     with torch.no_grad():
@@ -262,11 +261,6 @@ def residual_norms(
         rms = math.sqrt(float(r.square().sum()) / len(x))
         norms[condition.name] = {"points": len(x), "rms": rms, "max": float(r.abs().max())}
     return norms
-
-
-def _holds_data(region: Region) -> bool:
-    """Whether a region's points carry more than a normal: they are as many as there are."""
-    return any(not name.startswith("normal:") for name in getattr(region, "columns", ()))
 
 
 def _ratio(error: float, known: float) -> float:

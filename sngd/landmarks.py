@@ -167,7 +167,13 @@ def choose_landmarks(
     network = collocation.network.to(theta.dtype, theta.device)
     weights = collocation.weights.double()
     own = Collocation(
-        collocation.problem, network, points, weights, collocation.chunk, known=collocation.known
+        collocation.problem,
+        network,
+        points,
+        weights,
+        collocation.chunk,
+        known=collocation.known,
+        emphasis=collocation.emphasis,
     )
     eps = torch.finfo(jacobian.dtype).eps
     cutoff = _ROUNDINGS * eps

@@ -18,177 +18,33 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sngd.activations import NETWORK_ACTIVATIONS
+from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
+from sngd.architectures.building import ActivationName, glorot, layers_of, stack
+from sngd.channels import affine
+from sngd.embedding import Embedding, embed
 from sngd.geometry.shape import Shape
-from sngd.taylor import Channel, Laplacian, TaylorRules
+from sngd.layers import AnyNetwork, AnyTape, layout, split_layers, values
+from sngd.taylor import Channel, TaylorRules
 
-__all__ = ["MLP", "SIREN", "AnyNetwork", "Network"]
-
-ActivationName = Literal["tanh", "sin", "gelu", "silu", "softplus"]
-
-
-# ---------------------------------------------------------------------------------------------
-# Embedding: coordinates → features, with all derivatives in closed form
-# ---------------------------------------------------------------------------------------------
-
-
-class Embedding:
-    """Features of the coordinates: affine ones and plane waves cos(κ·x), sin(κ·x).
-
-    Args:
-        scale: (d, a) matrix of the affine features, x ↦ x scale + offset.
-        offset: (a,).
-        waves: (d, m) wave vectors κ as columns; gives m cosines, then m sines.
-    """
-
-    def __init__(self, scale: Tensor, offset: Tensor, waves: Tensor) -> None:
-        self.scale, self.offset, self.waves = scale, offset, waves
-
-    @property
-    def features(self) -> int:
-        """Number of features a + 2m."""
-        return self.scale.shape[1] + 2 * self.waves.shape[1]
-
-    def to(self, dtype: torch.dtype, device: torch.device | str) -> Embedding:
-        """A copy in another dtype or on another device."""
-        return Embedding(*(t.to(dtype=dtype, device=device) for t in (self.scale, self.offset, self.waves)))
-
-    def channels(self, x: Tensor, channels: tuple[Channel, ...]) -> Tensor:
-        """The features' Taylor channels at points x (n, d), (C, n, a + 2m)."""
-        a, m = self.scale.shape[1], self.waves.shape[1]
-        h = x.new_zeros(len(channels), len(x), a + 2 * m)
-        h[0, :, :a] = x @ self.scale + self.offset
-        slopes = {i: c[0] for i, c in enumerate(channels) if isinstance(c, tuple) and len(c) == 1}
-        if slopes:  # the other derivatives of affine features are zero
-            h[list(slopes), :, :a] = self.scale[list(slopes.values())].unsqueeze(1)
-        if m:
-            phase = x @ self.waves
-            c, s = torch.cos(phase), torch.sin(phase)
-            for number, channel in enumerate(channels):
-                # ∂^α cos(κ·x) = cos^{(|α|)}(κ·x) Π κ_i, and every Δ gives two orders and Σ κ_i²
-                order, factor = self._factor(channel)
-                cycle = (c, -s, -c, s)
-                h[number, :, a : a + m] = cycle[order % 4] * factor
-                h[number, :, a + m :] = cycle[(order + 3) % 4] * factor
-        return h
-
-    def _factor(self, channel: Channel) -> tuple[int, Tensor]:
-        if isinstance(channel, Laplacian):
-            squares = self.waves[list(channel.axes)].square().sum(0)
-            order, factor = self._factor(channel.along)
-            return order + 2 * channel.power, factor * squares**channel.power
-        return len(channel), self.waves[list(channel)].prod(0)
-
-
-def embed(domain: Shape, modes: int, fourier: int, fourier_scale: float, seed: int) -> Embedding:
-    """The embedding of a box: every axis mapped to [−1, 1], periodic ones to harmonics.
-
-    Args:
-        domain: the box.
-        modes: harmonics 1 … modes of every periodic axis.
-        fourier: number of random wave vectors over the other axes, 0 for none (Tancik et al. 2020,
-            arXiv 2006.10739); they replace the affine features.
-        fourier_scale: standard deviation of the wave vectors, in units of the mapped axes.
-        seed: of the wave vectors.
-    """
-    d = domain.dim
-    low, high = torch.tensor(domain.bounds, dtype=torch.float64).T
-    slope, shift = 2 / (high - low), -(high + low) / (high - low)
-    free = [i for i in range(d) if i not in domain.periodic]
-    scale = torch.zeros(d, len(free), dtype=torch.float64)
-    for column, i in enumerate(free):
-        scale[i, column] = slope[i]
-    waves = []
-    for i in domain.periodic:
-        for mode in range(1, modes + 1):
-            wave = torch.zeros(d, dtype=torch.float64)
-            wave[i] = 2 * math.pi * mode / (high[i] - low[i])
-            waves.append(wave)
-    offset = shift[free]
-    if fourier and free:
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(len(free), fourier, generator=generator, dtype=torch.float64)
-        waves.extend((scale @ (drawn * fourier_scale)).T)
-        scale, offset = scale[:, :0], offset[:0]
-    stacked = torch.stack(waves, dim=1) if waves else torch.zeros(d, 0, dtype=torch.float64)
-    return Embedding(scale, offset, stacked)
-
-
-# ---------------------------------------------------------------------------------------------
-# What every network is to the rest of the package
-# ---------------------------------------------------------------------------------------------
-
-
-class AnyTape(Protocol):
-    """What one forward pass keeps for the reverse one."""
-
-    inputs: list[Tensor]
-
-    @property
-    def output(self) -> Tensor:
-        """Channels of the network's outputs, (C, n, outputs)."""
-
-
-class AnyNetwork(Protocol):
-    """Fields as functions of a flat parameter vector θ, whose Jacobian has factors layer by layer.
-
-    A layer of shape (out, in) has a weight matrix and biases, at weight_slices[l] and bias_slices[l] of θ.
-    One with in = 0 has biases alone and enters the residuals through values only: H_l is (1, n, 0) and D_l
-    (1, n, q, out), the rows of J in its columns.
-    """
-
-    parameters: int
-    outputs: int
-    shapes: list[tuple[int, int]]
-    weight_slices: list[slice]
-    bias_slices: list[slice]
-    initial: Tensor
-
-    def to(self, dtype: torch.dtype, device: torch.device | str) -> AnyNetwork:
-        """The same network in another dtype or on another device."""
-
-    def split(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Views W_l (out, in) and b_l (out,) of θ (P,)."""
-
-    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Values of the outputs at points x (n, d), (n, outputs)."""
-
-    def embed(self, x: Tensor, channels: tuple[Channel, ...]) -> Any:
-        """What `forward` and `record` take in place of points x (n, d), free of θ."""
-
-    def forward(self, theta: Tensor, h: Any, rules: TaylorRules) -> Tensor:
-        """Output channels (C, n, outputs), keeping nothing."""
-
-    def record(self, theta: Tensor, h: Any, rules: TaylorRules) -> Any:
-        """The forward pass with what the reverse pass needs, an `AnyTape`."""
-
-    def pull_back(self, theta: Tensor, tape: Any, d_out: Tensor, rules: TaylorRules) -> list[Tensor]:
-        """Cotangents D_l of every layer from those of the outputs (C, n, q, outputs)."""
-
-
-def layout(shapes: Sequence[tuple[int, int]], start: int = 0) -> tuple[list[slice], list[slice]]:
-    """Where weights and biases of layers stand in θ: all weights, then all biases."""
-    sizes = [o * i for o, i in shapes] + [o for o, _ in shapes]
-    starts = [start + sum(sizes[:number]) for number in range(len(sizes) + 1)]
-    slices = [slice(a, b) for a, b in pairwise(starts)]
-    return slices[: len(shapes)], slices[len(shapes) :]
-
-
-def split_layers(network: AnyNetwork, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Views W_l (out, in) and b_l (out,) of θ (P,)."""
-    weights = [theta[s].view(shape) for s, shape in zip(network.weight_slices, network.shapes, strict=True)]
-    return weights, [theta[s] for s in network.bias_slices]
-
-
-def values(network: AnyNetwork, theta: Tensor, x: Tensor) -> Tensor:
-    """Values of the outputs at points x (n, d), (n, outputs)."""
-    rules = TaylorRules(((),))
-    return network.forward(theta, network.embed(x, rules.channels), rules)[0]
+__all__ = [
+    "MLP",
+    "SIREN",
+    "AnyNetwork",
+    "AnyTape",
+    "Embedding",
+    "Network",
+    "NetworkConfig",
+    "embed",
+    "layout",
+    "split_layers",
+    "values",
+]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -256,7 +112,7 @@ class Network:
         """Output channels (C, n, fields) from embedded points h (C, n, in), keeping nothing."""
         weights, biases = self.split(theta)
         for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            z = _affine(h, weight, bias)
+            z = affine(h, weight, bias)
             if number < len(weights) - 1:
                 h = rules.forward(z, self.activation_derivatives(z[0], rules.order))
         return z
@@ -266,7 +122,7 @@ class Network:
         weights, biases = self.split(theta)
         tape = Tape([], [], [])
         for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            z = _affine(h, weight, bias)
+            z = affine(h, weight, bias)
             tape.inputs.append(h)
             tape.preactivations.append(z)
             if number < len(weights) - 1:
@@ -293,12 +149,6 @@ class Network:
         return result[::-1]
 
 
-def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    z = h @ weight.T
-    z[0] += bias
-    return z
-
-
 # ---------------------------------------------------------------------------------------------
 # What a user chooses
 # ---------------------------------------------------------------------------------------------
@@ -316,6 +166,9 @@ class MLP:
         fourier_scale: standard deviation of their wave vectors.
         initialization: "glorot", normal weights of variance 2/(in + out) without biases, or "torch", weights
             and biases uniform in ±1/√in, the default of torch.nn.Linear.
+        weight_factorization: weights W = diag(e^s) V with s and V trained (Wang, Wang, Seidman, Perdikaris
+            2022, arXiv 2210.01274): the same functions in other coordinates.
+        axes: names of the axes that the network reads, ("x",) for a coefficient k(x); all when empty.
 
     Raises:
         ValueError: an argument is out of range.
@@ -327,6 +180,8 @@ class MLP:
     fourier: int = 0
     fourier_scale: float = 1.0
     initialization: Literal["glorot", "torch"] = "glorot"
+    weight_factorization: bool = False
+    axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_widths(self.hidden, self.modes)
@@ -337,13 +192,20 @@ class MLP:
         if self.initialization not in ("glorot", "torch"):
             raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
 
-    def build(self, domain: Shape, fields: int, seed: int) -> Network:
-        """The network for a box and a number of fields, initialised from seed."""
-        embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed)
+    def build(self, domain: Shape, fields: int, seed: int) -> AnyNetwork:
+        """The network for a domain and a number of fields, initialised from seed."""
+        embedding = embed(domain, self.modes, self.fourier, self.fourier_scale, seed, self.axes)
         widths = (embedding.features, *self.hidden, fields)
         generator = torch.Generator().manual_seed(seed)
         initial = (_glorot if self.initialization == "glorot" else _uniform)(widths, generator)
-        return Network(embedding, widths, self.activation, initial)
+        plain = Network(embedding, widths, self.activation, initial)
+        if not self.weight_factorization:
+            return plain
+        made = layers_of(seed, factorized=True)
+        dense = [made.dense(weight, bias) for weight, bias in zip(*plain.split(initial), strict=True)]
+        body = stack(dense, NETWORK_ACTIVATIONS[self.activation])
+        details = f"{'-'.join(map(str, widths))}, {self.activation}"
+        return made.network(embedding, body, fields, "MLP", details)
 
 
 @dataclass(frozen=True)
@@ -354,6 +216,7 @@ class SIREN:
         hidden: widths of the hidden layers.
         omega: frequency ω₀ of the first layer, absorbed into its weights.
         modes: harmonics of every periodic axis.
+        axes: names of the axes that the network reads; all when empty.
 
     Raises:
         ValueError: an argument is out of range.
@@ -362,6 +225,7 @@ class SIREN:
     hidden: tuple[int, ...] = (32, 32, 32, 32)
     omega: float = 4.0
     modes: int = 1
+    axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_widths(self.hidden, self.modes)
@@ -369,8 +233,8 @@ class SIREN:
             raise ValueError(f"omega={self.omega} must be finite and > 0")
 
     def build(self, domain: Shape, fields: int, seed: int) -> Network:
-        """The network for a box and a number of fields, initialised from seed."""
-        embedding = embed(domain, self.modes, 0, 1.0, seed)
+        """The network for a domain and a number of fields, initialised from seed."""
+        embedding = embed(domain, self.modes, axes=self.axes)
         widths = (embedding.features, *self.hidden, fields)
         generator = torch.Generator().manual_seed(seed)
         weights = []
@@ -380,7 +244,7 @@ class SIREN:
         return Network(embedding, widths, "sin", _flatten(weights))
 
 
-NetworkConfig = MLP | SIREN
+NetworkConfig = MLP | SIREN | GatedMLP | PirateNet | ResidualMLP | Gabor | Separable
 
 
 def _check_widths(hidden: tuple[int, ...], modes: int) -> None:
@@ -391,11 +255,7 @@ def _check_widths(hidden: tuple[int, ...], modes: int) -> None:
 
 
 def _glorot(widths: Sequence[int], generator: torch.Generator) -> Tensor:
-    weights = [
-        torch.randn(o, i, generator=generator, dtype=torch.float64) * math.sqrt(2 / (i + o))
-        for i, o in pairwise(widths)
-    ]
-    return _flatten(weights)
+    return _flatten([glorot(o, i, generator) for i, o in pairwise(widths)])
 
 
 def _uniform(widths: Sequence[int], generator: torch.Generator) -> Tensor:

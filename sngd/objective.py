@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sngd.jacobian import FactoredJacobian
 from sngd.memory import Plan
-from sngd.residual import Collocation, NonFiniteResidualError, ResidualError
+from sngd.residual import Collocation, Emphasis, NonFiniteResidualError, ResidualError
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -88,19 +88,50 @@ class Objective:
             ResidualError: the residual raises an error on some rank's points; every rank stops, and the first
                 of them that it happened to says why.
         """
+        state = self.state(theta, self._first_residual(self.collocation, theta))
+        if not math.isfinite(state.loss):
+            raise NonFiniteResidualError(self.diagnose(state))
+        return state
+
+    def scores(self, theta: Tensor, points: list[Tensor]) -> list[Tensor]:
+        """|r| at other points than those of the loss, (m_c,) of every condition: what adaptive points go by.
+
+        They go through the network in pieces no larger than this rank's own share of a condition's points.
+
+        Args:
+            theta: (P,).
+            points: (m_c, d + a) of this rank of every condition, any number of them.
+
+        Raises:
+            NonFiniteResidualError: a residual is not finite at one of them, on some rank.
+            ResidualError: a residual raises an error, on some rank.
+        """
+        old = self.collocation
+        longest = max(1, *(len(x) for x in old.points))
+        other = replace(old, points=points, chunk=min(old.chunk or longest, longest))
+        raw = self._first_residual(other, theta)
+        found = other.locate(raw)
+        if holders := self._holders(found is not None, theta):
+            raise NonFiniteResidualError(found or "" if holders[0] == self.ranks.rank else "")
+        pairs = zip(other.condition_rows, self.collocation.problem.signatures, strict=True)
+        return [raw[rows].view(-1, signature.components).norm(dim=1) for rows, signature in pairs]
+
+    def _first_residual(self, collocation: Collocation, theta: Tensor) -> Tensor:
+        """Unweighted residual (#n,) where none has been evaluated before; one number is gathered.
+
+        Raises:
+            ResidualError: it raises an error on some rank's points.
+        """
         raw, failure = None, None
         try:
-            raw = self.collocation.residual(theta)
+            raw = collocation.residual(theta)
         except ValueError as error:
             failure = error
         holders = self._holders(failure is not None, theta)
         if holders:
             raise ResidualError(str(failure) if holders[0] == self.ranks.rank else "") from failure
         assert raw is not None
-        state = self.state(theta, raw)
-        if not math.isfinite(state.loss):
-            raise NonFiniteResidualError(self.diagnose(state))
-        return state
+        return raw
 
     def _holders(self, mine: bool, like: Tensor) -> list[int]:
         """Ranks for which something holds, in order."""
@@ -140,11 +171,21 @@ class Objective:
         """Go on with other collocation points of the same numbers."""
         old = self.collocation
         self.collocation = replace(old, points=points)
+        self._scale = self.collocation.scale
 
     def reweigh(self, weights: Tensor) -> None:
         """Go on with other weights (K,) of the conditions."""
         self.collocation.weights = weights
         self._scale = self.collocation.scale
+
+    def emphasize(self, emphasis: Emphasis) -> None:
+        """Go on with other weights of single points."""
+        self.collocation.emphasis = emphasis
+        self._scale = self.collocation.scale
+
+    def know(self, known: dict[str, float]) -> None:
+        """Go on with other values of known coefficients."""
+        self.collocation.known = known
 
     def balance(self, state: State) -> State:
         """Shift weight towards the conditions that lag behind, w_c ← w_c (L̄/(L_c+10⁻⁸))^0.05, mean 1.

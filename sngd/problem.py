@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sngd.allocation import is_out_of_memory
 from sngd.coefficient import Coefficient
+from sngd.conserved import Conserved
 from sngd.geometry.regions import Axis, Region
 from sngd.geometry.shape import Shape
 from sngd.jet import Jet, coordinate, recorder
@@ -194,6 +195,7 @@ class Problem:
             a number is known, and may be changed on the way (`RunConfig.curriculum`).
         solution: p → the solution (a tuple for a system), exact or an interpolated reference; when
             given, runs report relative errors against it. It is called on `Points`.
+        conserved: integrals over space that should not change in time, which `sngd eval` checks.
         name: how logs and pictures call the problem.
 
     Raises:
@@ -211,12 +213,13 @@ class Problem:
         ansatz: Callable[[Any, Points], Any] | None = None,
         coefficients: Mapping[str, Coefficient | float] | None = None,
         solution: Callable[[Points], Any] | None = None,
+        conserved: Sequence[Conserved] = (),
         name: str = "problem",
     ) -> None:
         self.domain, self.name = domain, name
         self.conditions = tuple(conditions)
         self.fields = _names(fields)
-        self.solution = solution
+        self.solution, self.conserved = solution, tuple(conserved)
         if not self.conditions:
             raise ValueError("Problem: conditions is empty; give at least one Condition")
         names = [c.name for c in self.conditions]
@@ -259,6 +262,11 @@ class Problem:
     def unknowns(self) -> dict[str, Coefficient]:
         """The coefficients that are trained along."""
         return {name: c for name, c in self.coefficients.items() if isinstance(c, Coefficient)}
+
+    @property
+    def known(self) -> dict[str, float]:
+        """The coefficients that are not."""
+        return {name: c for name, c in self.coefficients.items() if not isinstance(c, Coefficient)}
 
     def _check_coefficients(self) -> None:
         for name, value in self.coefficients.items():

@@ -6,7 +6,8 @@ so that the network is evaluated once for all of them.
 Letters
     #n       residual rows that live on this rank: points × components, batch after batch
     N_c      points of condition c over all ranks
-    s        (#n,) row scale √(w_c / N_c), so that the loss is L(θ) = ‖s r‖² = Σ_c w_c mean(r_c²)
+    s        (#n,) row scale √(w_c / N_c), so that the loss is L(θ) = ‖s r‖² = Σ_c w_c mean(r_c²); where there
+             is an emphasis, w_c has a factor of each point
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sngd.taylor import TaylorRules
 __all__ = ["Batch", "Collocation", "NonFiniteResidualError", "ResidualError"]
 
 T = TypeVar("T")
+Emphasis = Callable[[int, Tensor], Tensor | None]
 
 
 class ResidualError(ValueError):
@@ -79,6 +81,7 @@ class Collocation:
         owner: how messages call the rank.
         crowded: the factors of all points did not fit into memory, and are no longer kept.
         known: values of known coefficients, where they differ from the problem's.
+        emphasis: (condition number, its points (n, d + a)) → factors of their weight (n,), None for 1.
     """
 
     problem: Problem
@@ -89,6 +92,7 @@ class Collocation:
     owner: str = "this rank"
     crowded: bool = False
     known: dict[str, float] = field(default_factory=dict)
+    emphasis: Emphasis | None = None
     batches: list[Batch] = field(init=False)
     condition_rows: list[slice] = field(init=False)
 
@@ -116,7 +120,12 @@ class Collocation:
         """Row scale s (#n,)."""
         s = self.weights.new_empty(self.row_count)
         for number, condition in enumerate(self.problem.conditions):
-            s[self.condition_rows[number]] = torch.sqrt(self.weights[number] / condition.points)
+            rows = self.condition_rows[number]
+            s[rows] = torch.sqrt(self.weights[number] / condition.points)
+            factors = self.emphasis and self.emphasis(number, self.points[number])
+            if factors is not None:
+                q = self.problem.signatures[number].components
+                s[rows] *= factors.to(s).sqrt().repeat_interleave(q)
         return s
 
     def residual(self, theta: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from sngd.accounts import Account, added_since, peak_bytes, total
 from sngd.allocation import naming_out_of_memory
-from sngd.assembly import build_objective, draw_points
+from sngd.assembly import build_objective
 from sngd.checkpoint import Checkpoint
-from sngd.composite import build_network
 from sngd.config import RunConfig, describe
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
@@ -23,6 +22,8 @@ from sngd.networks import AnyNetwork
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.planning import Forecast
+from sngd.schedule import Schedule
+from sngd.stages import Stage, first_stage, next_stage
 from sngd.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _STALLED_AFTER = 5
 _REASONS = (
     "superseded",
     "target_error",
+    "tolerance",
     "stalled",
     "max_steps",
     "max_seconds",
@@ -111,14 +113,16 @@ def train(
             raise ValueError(f"max_steps={run.max_steps} must exceed the {earlier.step} steps that are done")
         first = ranks.rank == 0
         with stopping or Stopping() as stops:
-            loop = _Loop(
-                run, ranks, device, hooks if first else (), folder if first else None, stops, earlier
-            )
+            stage: Stage | None = first_stage(run, device, earlier)
+            told, own = hooks if first else (), folder if first else None
+            assert stage is not None
+            loop = _Loop(stage, ranks, device, told, own, stops, earlier)
             loop.begin()
-            for number in range(loop.taken + 1, run.max_steps + 1):
-                loop.step(number)
-                if loop.reason:
-                    break
+            while stage := loop.run_through():
+                before = loop.carried()
+                del loop  # its memory
+                loop = _Loop(stage, ranks, device, told, own, stops, None, before)
+                loop.mark()
             return loop.finish()
 
 
@@ -130,42 +134,58 @@ def _lacking(run: RunConfig, ranks: Ranks) -> str:
     )
 
 
+@dataclass
+class _Carried:
+    """What goes on from one stage to the next."""
+
+    info: dict[str, Any]
+    spectra: list[tuple[int, Tensor]]
+    account: Account
+
+
 class _Loop:
-    """The state of a running training."""
+    """The state of a running training, of one stage of a run.
+
+    Steps are counted from the stage's first one; who looks from outside is told those of the run.
+    """
 
     def __init__(
         self,
-        run: RunConfig,
+        stage: Stage,
         ranks: Ranks,
         device: torch.device,
         hooks: Sequence[Hook],
         folder: Path | None,
         stopping: Stopping,
         earlier: Checkpoint | None,
+        before: _Carried | None = None,
     ) -> None:
+        run, self.stage = stage.run, stage
         self.run, self.ranks, self.device, self.hooks, self.folder = run, ranks, device, hooks, folder
         self.dtype, self.stopping = run.dtype, stopping
-        network = build_network(run.problem, run.network, run.seed)
-        self.taken = 0 if earlier is None else earlier.step
+        self.taken = 0 if earlier is None else earlier.step - stage.steps
         planned = earlier.budget if earlier is not None and earlier.world_size == ranks.size else None
-        self.objective = build_objective(run, network, ranks, device, max(self.taken, 1), planned)
+        self.objective = build_objective(run, stage.network, ranks, device, max(self.taken, 1), planned)
         self.network = self.objective.collocation.network
+        self.schedule = Schedule(run, self.objective, device)
         self.evaluation: Evaluation | None = None
         if ranks.rank == 0 and run.problem.solution is not None:
-            self.evaluation = Evaluation(run.problem, self.network, run.evaluate_points, self.dtype, device)
+            reached = stage.reached()
+            self.evaluation = Evaluation(stage.covered, reached, run.evaluate_points, self.dtype, device)
         self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
-        self.rejected, self.seconds, self.spectra = 0, 0.0, list[tuple[int, Tensor]]()
-        self.account: Account = {}  # traffic of earlier starts
+        before = before or _Carried({}, [], {})
+        self.info, self.spectra = before.info, before.spectra
+        self.account = before.account  # traffic of earlier starts
+        self.rejected, self.seconds = 0, stage.seconds
         if earlier is None:
-            theta = network.initial.to(dtype=self.dtype, device=device)
-            state = self.objective.evaluate_new_points(theta)
+            state = self.schedule.begin(stage.start)
             self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
         else:
             self._restore(earlier)
         self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
         self.began -= self.seconds
         self.reason = ""
-        self.info, self.record = dict[str, Any](), dict[str, Any]()
+        self.record = dict[str, Any]()
         self.traffic = dict(ranks.traffic)  # up to the step that runs
 
     def _restore(self, earlier: Checkpoint) -> None:
@@ -173,12 +193,14 @@ class _Loop:
         run, device = self.run, self.device
         self.rejected, self.seconds, self.spectra = earlier.rejected, earlier.seconds, list(earlier.spectra)
         self.account = dict(earlier.traffic)
+        self.schedule.load(earlier.schedule, self.taken)
         self.objective.reweigh(earlier.weights.to(dtype=self.dtype, device=device))
-        state = self.objective.evaluate_new_points(earlier.theta.to(dtype=self.dtype, device=device))
+        state = self.objective.evaluate_new_points(self.stage.start)
         # balanced losses were scaled, not summed anew: as they were, to the last digit
         losses = earlier.losses.to(device)
         state = replace(state, losses=losses, loss=float(losses.sum()))
-        self.stepper = self._start(run.warmup if self.taken <= run.warmup_steps else run.optimizer, state)
+        warm = bool(run.warmup_steps) and self.taken <= run.warmup_steps
+        self.stepper = self._start(run.warmup if warm else run.optimizer, state)
         self.stepper.load(earlier.optimizer)
 
     def begin(self) -> None:
@@ -188,6 +210,24 @@ class _Loop:
         for hook in self.hooks:
             hook.start(self.info)
 
+    def run_through(self) -> Stage | None:
+        """Take the steps of the stage; the next stage, None where the run has come to its end."""
+        for number in range(self.taken + 1, self.run.max_steps + 1):
+            self.step(number)
+            if self.reason:
+                break
+        theta, taken = self.stepper.state.theta, self.stage.steps + self.taken
+        return next_stage(self.stage, self.reason or "max_steps", theta, taken, self.seconds)
+
+    def carried(self) -> _Carried:
+        """What the next stage goes on with."""
+        return _Carried(self.info, self.spectra, self.account)
+
+    def mark(self) -> None:
+        """A checkpoint at the beginning of a stage."""
+        if self.ranks.rank == 0:
+            self._save()
+
     def _start(self, optimizer: Optimizer, state: State) -> Stepper:
         """An optimizer at a state."""
         return optimizer.start(self.objective, state, self.run.seed, self.run.problem.rows)
@@ -195,26 +235,29 @@ class _Loop:
     def step(self, number: int) -> None:
         """Step `number`, its record, and whether it was the last."""
         run = self.run
-        if run.resample_every and number > 1 and (number - 1) % run.resample_every == 0:
-            self.objective.replace_points(draw_points(run, number, self.ranks, self.device, self.dtype))
-            self.stepper.state = self.objective.evaluate_new_points(self.stepper.state.theta)
+        state = self.schedule.before(number, self.stepper.state)
+        if state is not self.stepper.state and self.rejected >= _STALLED_AFTER:
+            # what the refusals have done to the optimizer says nothing of the new points or equation
+            self.stepper = self._start(run.warmup if number <= run.warmup_steps else run.optimizer, state)
+        self.stepper.state = state
         if run.warmup_steps and number == run.warmup_steps + 1:
             state = self.objective.evaluate(self.stepper.state.theta)  # as a start from a checkpoint has it
             self.stepper, self.rejected = self._start(run.optimizer, state), 0
         report = self.stepper.step(self.objective, number)
-        if run.balance and report.accepted:
-            self.stepper.state = self.objective.balance(self.stepper.state)
+        if report.accepted:
+            self.stepper.state = self.schedule.after(self.stepper.state)
         self.rejected = 0 if report.accepted else self.rejected + 1
         error = None
-        if self.evaluation is not None and (number % run.evaluate_every == 0 or number == run.max_steps):
+        due = number % run.evaluate_every == 0 or number == run.max_steps
+        if self.evaluation is not None and due and self.schedule.settled(number):
             before = clock(self.device)
-            error = self.evaluation.relative_l2(self.stepper.state.theta)
+            error = self.evaluation.relative_l2(self.stage.until(self.stepper.state.theta))
             self.judging += clock(self.device) - before
         seconds = clock(self.device) - self.began - self.judging
         self.taken = number
         self.reason = self._agree(self._stop(number, seconds, error))
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
-            self.spectra.append((number, report.sigma.cpu()))
+            self.spectra.append((self.stage.steps + number, report.sigma.cpu()))
         if self.ranks.rank == 0:
             self.record = self._record(number, seconds, error, report)
             if self.reason == "superseded":
@@ -229,11 +272,13 @@ class _Loop:
         """The result, after a last checkpoint; where another start has taken over, nothing is written."""
         peak = torch.tensor(peak_bytes(self.device), dtype=torch.int64, device=self.device)
         memory = int(self.ranks.gather(peak, "control").max())
-        trained = Trained({"stop_reason": self.reason}, self.stepper.state.theta, self.network, self.spectra)
+        theta = self.stepper.state.theta
+        network = self.stage.joined().to(self.dtype, self.device)
+        trained = Trained({"stop_reason": self.reason}, self.stage.all(theta), network, self.spectra)
         if self.ranks.rank == 0:
             trained.result = self._result(memory)
-            if self.evaluation is not None:
-                trained.result["errors"] = self.evaluation.errors(trained.theta)
+            if self.evaluation is not None and self.schedule.settled(self.taken):
+                trained.result["errors"] = self.evaluation.errors(self.stage.until(theta))
                 trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
             trained.result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
             if self.reason != "superseded":
@@ -246,7 +291,9 @@ class _Loop:
         run = self.run
         if run.target_error is not None and error is not None and error <= run.target_error:
             return "target_error"
-        if self.rejected >= _STALLED_AFTER:
+        if self.stepper.state.loss <= self.stage.tolerance and self.stage.tolerance:
+            return "tolerance"
+        if self.rejected >= _STALLED_AFTER + self.schedule.ahead(number):
             return "stalled"
         if number >= run.max_steps:
             return "max_steps"
@@ -270,7 +317,7 @@ class _Loop:
         names = [c.name for c in self.run.problem.conditions]
         weights = self.objective.collocation.weights.tolist()
         return {
-            "step": number,
+            "step": self.stage.steps + number,
             "seconds": round(seconds, 4),
             "step_seconds": round(seconds - began, 6),
             "loss": state.loss,
@@ -290,14 +337,16 @@ class _Loop:
             "sigma_k": None if sigma is None else float(sigma[-1]),
             "effective_dimension": report.effective_dimension,
             "note": report.note or None,
+            **self.schedule.record(),
+            **({"slab": self.stage.number} if self.stage.whole.marching else {}),
         }
 
     def _info(self) -> dict[str, Any]:
-        run = self.run
+        run, network = self.stage.whole, self.stage.joined()
         return {
             "name": run.problem.name,
-            "network": repr(self.network),
-            "parameters": self.network.parameters,
+            "network": repr(network),
+            "parameters": network.parameters,
             "points": run.problem.points,
             "world_size": self.ranks.size,
             "device": str(self.device),
@@ -308,9 +357,9 @@ class _Loop:
             "max_seconds": run.max_seconds,
             "target_error": run.target_error,
             "run_dir": None if self.folder is None else str(self.folder),
-            "resumed": self.taken,
+            "resumed": self.stage.steps + self.taken,
             "fields": describe(run),
-            "plan": Forecast(run, self.network, self.objective.plan, self.device).lines(),
+            "plan": Forecast(self.run, self.network, self.objective.plan, self.device).lines(),
         }
 
     def _result(self, memory: int) -> dict[str, Any]:
@@ -337,10 +386,10 @@ class _Loop:
             return
         state = self.stepper.state
         path = Checkpoint(
-            step=self.taken,
+            step=self.stage.steps + self.taken,
             seconds=self.seconds,
             rejected=self.rejected,
-            theta=state.theta,
+            theta=self.stage.all(state.theta),
             weights=self.objective.collocation.weights,
             losses=state.losses,
             optimizer=self.stepper.save(),
@@ -348,9 +397,13 @@ class _Loop:
             traffic=self._whole_account(),
             world_size=self.ranks.size,
             budget=self.objective.plan.budget,
+            schedule=self.schedule.save(),
+            slab=self.stage.number,
+            slab_steps=self.stage.steps,
+            slab_seconds=self.stage.seconds,
         ).save(self.folder)
         for hook in self.hooks:
-            hook.saved(path, self.taken)
+            hook.saved(path, self.stage.steps + self.taken)
 
 
 def clock(device: torch.device) -> float:

@@ -13,6 +13,7 @@ from sngd.coefficient import Coefficient
 from sngd.composite import build_network
 from sngd.domain import Box
 from sngd.jet import biharmonic, d, laplacian
+from sngd.modules import Module
 from sngd.networks import MLP, NetworkConfig
 from sngd.problem import Condition, Problem
 from sngd.residual import Collocation
@@ -25,7 +26,7 @@ class Case:
 
     problem: Problem
     naive: tuple[NaiveResidual, ...]
-    network: NetworkConfig | Mapping[str, NetworkConfig]
+    network: NetworkConfig | Module | Mapping[str, NetworkConfig]
 
     def collocation(self, chunk: int | None = None, seed: int = 0, **split: int) -> Collocation:
         """All points, or of `ranks` equal shards the one of `rank`."""

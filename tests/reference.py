@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sngd.composite import Composite, Constants
+from sngd.general import GeneralNetwork
 from sngd.networks import AnyNetwork
 from sngd.residual import Collocation
 
@@ -70,7 +73,10 @@ def relative_error(got: Tensor | Array, want: Tensor | Array) -> float:
 # ---------------------------------------------------------------------------------------------
 
 
-def network_function(network: AnyNetwork) -> Callable[[Tensor, Tensor], Tensor]:
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def network_function(network: AnyNetwork) -> Field:
     """u(θ, x): θ (P,), x (n, d) → (n, outputs), by the definition of a dense network, or of several."""
     if isinstance(network, Composite):
         functions = [network_function(part) for part in network.parts]
@@ -80,12 +86,15 @@ def network_function(network: AnyNetwork) -> Callable[[Tensor, Tensor], Tensor]:
         )
     if isinstance(network, Constants):
         return lambda theta, x: theta.expand(len(x), -1)
+    if isinstance(network, GeneralNetwork):
+        return _module_function(network)
     embedding, sizes = network.embedding, network.widths
     f = PLAIN_FUNCTIONS[network.activation]
 
     def u(theta: Tensor, x: Tensor) -> Tensor:
         phase = x @ embedding.waves
-        h = torch.cat([x @ embedding.scale + embedding.offset, torch.cos(phase), torch.sin(phase)], dim=1)
+        affine, even = x @ embedding.scale + embedding.offset, (x - embedding.middle) @ embedding.even
+        h = torch.cat([affine, torch.cos(phase), torch.sin(phase), torch.cos(even)], dim=1)
         position, weights = 0, []
         for i, o in pairwise(sizes):
             weights.append(theta[position : position + o * i].reshape(o, i))
@@ -97,6 +106,34 @@ def network_function(network: AnyNetwork) -> Callable[[Tensor, Tensor], Tensor]:
                 h = f(h)
         assert position == len(theta)
         return h
+
+    return u
+
+
+def _layer_norm(x: Tensor, shape: tuple[int, ...], weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """By its definition, over one axis."""
+    assert len(shape) == 1
+    mean = x.mean(-1, keepdim=True)
+    return (x - mean) / ((x - mean) ** 2).mean(-1, keepdim=True).add(eps).sqrt() * weight + bias
+
+
+def _module_function(network: GeneralNetwork) -> Callable[[Tensor, Tensor], Tensor]:
+    """u(θ, x) of a module: θ holds its matrices in order, then its other parameters."""
+    embedding, module = network.embedding, network.module
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    order = [pair for pair in named if pair[1].ndim > 1] + [pair for pair in named if pair[1].ndim <= 1]
+
+    def u(theta: Tensor, x: Tensor) -> Tensor:
+        phase = x @ embedding.waves
+        h = torch.cat([x @ embedding.scale + embedding.offset, torch.cos(phase), torch.sin(phase)], dim=1)
+        position, tensors = 0, {}
+        for name, p in order:
+            tensors[name] = theta[position : position + p.numel()].reshape(p.shape)
+            position += p.numel()
+        assert position == len(theta)
+        # fused attention has no second derivative, and that of fused layer norm none that is right
+        with sdpa_kernel(SDPBackend.MATH), patch("torch.nn.functional.layer_norm", _layer_norm):
+            return torch.func.functional_call(module, tensors, (h,))
 
     return u
 
@@ -116,9 +153,14 @@ def partial(values: Tensor, x: Tensor, *axes: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------
 
 
-def residual(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor) -> Tensor:
-    """The weighted residual vector (N,), rows where `collocation` has them, conditions scaled √(w_c/N_c)."""
-    u = network_function(collocation.network)
+def residual(
+    collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor, u: Field | None = None
+) -> Tensor:
+    """The weighted residual vector (N,), rows where `collocation` has them, conditions scaled √(w_c/N_c).
+
+    The field is u where it is given, otherwise that of a dense network.
+    """
+    u = network_function(collocation.network) if u is None else u
     rows = torch.zeros(collocation.row_count, dtype=theta.dtype)
     conditions = collocation.problem.conditions
     for number, (condition, function) in enumerate(zip(conditions, naive, strict=True)):
@@ -133,10 +175,12 @@ def residual(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Te
     return rows
 
 
-def jacobian(collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor) -> Tensor:
+def jacobian(
+    collocation: Collocation, naive: Sequence[NaiveResidual], theta: Tensor, u: Field | None = None
+) -> Tensor:
     """Dense J = ∂r/∂θ (N, P), one reverse pass per row."""
     theta = theta.clone().requires_grad_()
-    r = residual(collocation, naive, theta)
+    r = residual(collocation, naive, theta, u)
     eye = torch.eye(len(r), dtype=r.dtype)
     (j,) = torch.autograd.grad(r, theta, grad_outputs=eye, is_grads_batched=True)
     return j

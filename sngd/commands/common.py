@@ -14,11 +14,11 @@ from pathlib import Path
 from torch import Tensor
 
 from sngd.checkpoint import Checkpoint
-from sngd.composite import build_network
 from sngd.config import RunConfig, load_source, parse_overrides
 from sngd.folder import CONFIG, Source
 from sngd.library import config_path
 from sngd.networks import AnyNetwork
+from sngd.stages import trained_network
 
 __all__ = ["complain", "load", "restore", "run_folder_parser"]
 
@@ -101,7 +101,7 @@ def restore(folder: Path) -> tuple[RunConfig, AnyNetwork, Tensor]:
         raise ValueError(f"run folder {str(folder)!r} does not exist")
     run, _ = load(str(folder / CONFIG), [], "sngd")
     theta = Checkpoint.load(folder).theta
-    network = build_network(run.problem, run.network, run.seed)
+    network = trained_network(run)
     if theta.numel() != network.parameters:
         raise ValueError(
             f"the checkpoint holds {theta.numel()} parameters, the config's network has {network.parameters}"

@@ -48,7 +48,7 @@ def _table(entries: list[Entry]) -> rich.table.Table:
         table.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
         problem = entry.run.problem
-        unknowns = [*problem.fields, *getattr(problem, "coefficients", ())]
+        unknowns = [*problem.fields, *problem.unknowns]
         what = entry.equation or entry.title
         table.add_row(entry.name, what, _listed(problem.domain.names), _listed(unknowns), *_known(entry.best))
     return table
@@ -95,7 +95,7 @@ def _facts(entry: Entry, run: RunConfig) -> list[tuple[str, str]]:
         budget.append(f"relative L2 error {run.target_error:g}")
     facts = [
         ("domain", repr(problem.domain)),
-        ("unknowns", ", ".join([*problem.fields, *getattr(problem, "coefficients", ())])),
+        ("unknowns", ", ".join([*problem.fields, *problem.unknowns])),
         ("solution", "none" if problem.solution is None else "known"),
         ("network", repr(network)),
         ("optimizer", _changed(run.optimizer)),

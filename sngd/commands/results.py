@@ -15,10 +15,13 @@ import rich.console
 import rich.table
 
 from sngd.audience import PICTURES, draw
+from sngd.coefficient import Coefficient
 from sngd.commands.common import restore, run_folder_parser
 from sngd.devices import pick_device
 from sngd.evaluate import Evaluation, residual_norms
 from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
+from sngd.fields import coefficient_values
+from sngd.integrals import integrals_over_time
 from sngd.launcher import Launch
 from sngd.problem import Problem
 from sngd.tracking.base import plain
@@ -49,6 +52,9 @@ def evaluate(given: list[str]) -> int:
     report: dict[str, Any] = {"problem": run.problem.name, "points": options.points}
     report |= evaluation.errors(theta)
     report["over_time"] = evaluation.over_time(theta)
+    found = coefficient_values(run.problem, theta)
+    report["coefficients"] = {name: _beside(c, found[name]) for name, c in run.problem.unknowns.items()}
+    report["integrals"] = integrals_over_time(run.problem, network, theta)
     held_out = min(options.points, _RESIDUAL_POINTS)
     report["residuals"] = residual_norms(run.problem, network, theta, held_out)
     if options.json or not sys.stdout.isatty():
@@ -58,16 +64,26 @@ def evaluate(given: list[str]) -> int:
     return 0
 
 
+def _beside(coefficient: Coefficient, value: float) -> dict[str, float | None]:
+    """A coefficient that was found, beside what it should be where that is known."""
+    exact = coefficient.exact
+    return {"value": value, "exact": exact, "error": None if exact is None else abs(value - exact)}
+
+
 def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.console.Console) -> None:
     """The report as tables."""
     console.print(f"{folder}: {problem.name}, {report['points']:,} points", markup=False)
     if problem.solution is None:
-        console.print("no known solution to compare with", style="dim")
+        console.print("no known solution to compare with")
     else:
         rows = [(n, report["fields"][n], report["fields_max_error"][n]) for n in problem.fields]
         if len(rows) > 1:
             rows.append(("all", report["relative_l2"], report["max_error"]))
         console.print(_table(("field", "relative L2 error", "largest error"), rows))
+    if report["coefficients"]:
+        heads = ("coefficient", "value", "exact", "error")
+        rows = [(name, *(c[head] for head in heads[1:])) for name, c in report["coefficients"].items()]
+        console.print(_table(heads, rows, ".8g"))
     if (over := report["over_time"]) is not None:
         names = list(over["fields"])
         columns = [over["fields"][name] for name in names]
@@ -75,17 +91,29 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
         every = max(1, (len(over["times"]) - 1) // 10)
         moments = [f"{moment:.4g}" for moment in over["times"]]
         console.print(_table(heads, list(zip(moments, *columns, strict=True))[::every]))
+    if (over := report["integrals"]) is not None:
+        columns = [*over["fields"].values(), over["square"]]
+        heads = (over["axis"], *(f"∫{name}" for name in over["fields"]), "∫Σu²" if columns[2:] else "∫u²")
+        moments = [f"{moment:.4g}" for moment in over["times"]]
+        drift = [f"{value:.2e}" for value in over["drift"].values()]
+        console.print(_table(heads, [*zip(moments, *columns, strict=True), ("drift", *drift)], ".8g"))
     norms = [(name, n["rms"], n["max"]) for name, n in report["residuals"].items()]
     console.print(_table(("residual of", "root mean square", "largest"), norms))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> rich.table.Table:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], form: str = ".2e") -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left")
     for name, *values in rows:
-        table.add_row(name, *("—" if math.isnan(value) else f"{value:.2e}" for value in values))
+        table.add_row(name, *(_said(value, form) for value in values))
     return table
+
+
+def _said(value: float | str | None, form: str) -> str:
+    if isinstance(value, str):
+        return value
+    return "—" if value is None or math.isnan(value) else format(value, form)
 
 
 def plot(given: list[str]) -> int:

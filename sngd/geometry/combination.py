@@ -174,9 +174,7 @@ class Difference(Combination):
 
     def _symmetries(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.b.periodic or self.b.even:
-            raise ValueError(
-                f"{self!r}: a hole must have no periodic or even axes; declare them of the first"
-            )
+            raise ValueError(f"{self!r}: a hole has no periodic or even axes; declare them of the first")
         return self.a.periodic, self.a.even
 
     def contains(self, x: Tensor) -> Tensor:

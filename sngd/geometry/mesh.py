@@ -4,7 +4,6 @@ Letters
     n        points
     F        triangles
     ν        outward unit normal
-    Ω        solid angle that a triangle subtends at a point; ΣΩ is 4π inside of a closed surface, 0 outside
 """
 
 from __future__ import annotations
@@ -21,25 +20,22 @@ from sngd.geometry.shape import Shape
 
 __all__ = ["Mesh"]
 
-# Solid angles that are worked out at a time.
-_ANGLES = 2**20
+# Files that trimesh reads by itself; others are meshio's.
+_NATIVE = (".stl", ".obj", ".ply", ".off", ".glb", ".gltf")
 
 
 class Mesh(Shape):
     """The inside of a closed surface of triangles: Mesh("part.stl").
 
-    A point is inside when the triangles wind around it (solid angles by Van Oosterom and Strackee, IEEE
-    Trans. Biomed. Eng. 30, 1983), so a draw from the interior costs candidates × F; one from the surface does
-    not. There is no smooth distance function: boundary values are imposed by conditions. Needs the extra
-    "mesh".
+    A point is inside when a ray from it meets an odd number of triangles. There is no smooth distance
+    function: boundary values are imposed by conditions. Needs the extra "mesh".
 
     Args:
         source: a file (STL, OBJ, PLY and what else trimesh and meshio read), or a `trimesh.Trimesh`.
         names: of the three axes.
 
     Raises:
-        ValueError: the file cannot be read, or the surface is empty or not closed.
-            Or trimesh is not installed.
+        ValueError: the file cannot be read, the surface is empty or not closed, or trimesh is not installed.
     """
 
     def __init__(self, source: Any, names: tuple[str, str, str] = ("x", "y", "z")) -> None:
@@ -60,6 +56,7 @@ class Mesh(Shape):
         if surface.volume < 0:  # inside out
             triangles = triangles.flip(1)
         self.triangles = triangles  # (F, 3 corners, 3), counter-clockwise seen from outside
+        self._columns = _Columns(triangles)
         corners = triangles.flatten(0, 1)
         self.bounds = tuple(zip(corners.amin(0).tolist(), corners.amax(0).tolist(), strict=True))
 
@@ -68,17 +65,7 @@ class Mesh(Shape):
 
     def contains(self, x: Tensor) -> Tensor:
         """Which of the points (n, 3) lie in it, (n,) bool; on the surface itself the answer is left open."""
-        parts = [self._winds(part) for part in x.double().split(max(1, _ANGLES // len(self.triangles)))]
-        return torch.cat(parts)
-
-    def _winds(self, x: Tensor) -> Tensor:
-        corners = self.triangles.to(x.device) - x[:, None, None]  # (n, F, 3, 3)
-        a, b, c = corners.unbind(2)
-        la, lb, lc = corners.norm(dim=3).unbind(2)
-        volume = (a * torch.linalg.cross(b, c)).sum(2)
-        ab, bc, ca = ((p * q).sum(2) for p, q in ((a, b), (b, c), (c, a)))
-        half = torch.atan2(volume, la * lb * lc + ab * lc + bc * la + ca * lb)  # Ω/2
-        return half.sum(1) > math.pi
+        return self._columns.odd(x.to("cpu", torch.float64)).to(x.device)
 
     def pieces(self) -> tuple[Piece, ...]:
         """The surface."""
@@ -115,6 +102,67 @@ class Mesh(Shape):
     signed_distance = distance
 
 
+class _Columns:
+    """Triangles by the columns along the first axis that they reach into, G × G of them.
+
+    An edge is crossed or not by the same numbers for both of its triangles, and its range is half open, so
+    that none slips through between two triangles.
+
+    Args:
+        triangles: (F, 3, 3).
+    """
+
+    def __init__(self, triangles: Tensor) -> None:
+        self.triangles = triangles
+        self.across = torch.linalg.cross(
+            triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+        )  # (F, 3), normal to the triangle
+        flat = triangles[:, :, 1:]  # (F, 3, 2), seen along the columns
+        self.low, high = flat.amin((0, 1)), flat.amax((0, 1))
+        self.grid = math.ceil(math.sqrt(len(triangles)))
+        self.cell = (high - self.low) / self.grid
+        first, last = self._cells(flat.amin(1)), self._cells(flat.amax(1))
+        wide = last - first + 1  # (F, 2)
+        owner = torch.repeat_interleave(torch.arange(len(flat)), wide.prod(1))
+        place = _places(wide.prod(1))
+        start, width = first[owner], wide[owner, 1]
+        column = (start[:, 0] + place // width) * self.grid + start[:, 1] + place % width
+        order = column.argsort(stable=True)
+        self.members = owner[order]
+        self.counts = torch.bincount(column, minlength=self.grid**2)
+        self.starts = self.counts.cumsum(0) - self.counts
+        a, b = flat, flat.roll(-1, 1)
+        swap = (a[..., 0] > b[..., 0]) | ((a[..., 0] == b[..., 0]) & (a[..., 1] > b[..., 1]))
+        self.lower = torch.where(swap[..., None], b, a)  # (F, 3 edges, 2)
+        self.upper = torch.where(swap[..., None], a, b)
+
+    def _cells(self, flat: Tensor) -> Tensor:
+        return ((flat - self.low) / self.cell).long().clamp(0, self.grid - 1)
+
+    def odd(self, x: Tensor) -> Tensor:
+        """Whether a ray from each point (n, 3) along the first axis meets an odd number of them."""
+        cells = self._cells(x[:, 1:])
+        column = cells[:, 0] * self.grid + cells[:, 1]
+        counts = self.counts[column]
+        point = torch.repeat_interleave(torch.arange(len(x)), counts)
+        triangle = self.members[self.starts[column][point] + _places(counts)]
+        at, low, high = x[point], self.lower[triangle], self.upper[triangle]
+        y, z = at[:, 1:2], at[:, 2:]
+        spans = (low[..., 0] <= y) & (y < high[..., 0])  # never where low and high are one
+        rise = (high[..., 1] - low[..., 1]) / torch.where(spans, high[..., 0] - low[..., 0], 1.0)
+        crossed = spans & (z < low[..., 1] + (y - low[..., 0]) * rise)
+        normal, corner = self.across[triangle], self.triangles[triangle, 0]
+        ahead = ((corner - at) * normal).sum(1) * normal[:, 0] > 0  # the plane is met at a larger x
+        hit = (crossed.sum(1) % 2 == 1) & ahead
+        return torch.bincount(point[hit], minlength=len(x)) % 2 == 1
+
+
+def _places(counts: Tensor) -> Tensor:
+    """0 … counts[0] − 1, 0 … counts[1] − 1, and so on."""
+    ends = counts.cumsum(0)
+    return torch.arange(int(ends[-1]) if len(ends) else 0) - torch.repeat_interleave(ends - counts, counts)
+
+
 def _load(source: Any) -> Any:
     try:
         import trimesh
@@ -127,11 +175,24 @@ def _load(source: Any) -> Any:
     if not Path(source).is_file():
         raise ValueError(f"Mesh file {str(source)!r} does not exist")
     try:
-        surface = trimesh.load_mesh(source)
+        native = Path(source).suffix.lower() in _NATIVE
+        surface = trimesh.load_mesh(source) if native else _load_other(Path(source), trimesh)
     except Exception as error:  # readers raise anything on bad files
-        raise ValueError(
-            f"Mesh file {str(source)!r} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"Mesh file {str(source)!r} cannot be read: {error}") from error
     if not isinstance(surface, trimesh.Trimesh):
         raise ValueError(f"Mesh file {str(source)!r} holds no triangles but {type(surface).__name__}")
     return surface
+
+
+def _load_other(path: Path, trimesh: Any) -> Any:
+    """The triangles of a file that meshio reads (VTK, VTU, Gmsh and others)."""
+    import meshio
+
+    if path.suffix.lower() not in meshio.extension_to_filetypes:
+        raise ValueError(f"no reader is known for {path.suffix!r}; convert it to .stl, .obj or .ply")
+    try:
+        mesh = meshio.read(path)
+    except SystemExit as error:  # meshio's way of saying so
+        raise ValueError(f"it is no {path.suffix} file") from error
+    triangles = mesh.cells_dict.get("triangle", [])
+    return trimesh.Trimesh(mesh.points, triangles) if len(triangles) else trimesh.Trimesh()

@@ -22,33 +22,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from sngd.channels import Pointwise
 from sngd.networks import Network
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
 from sngd.taylor import TaylorRules
 
 __all__ = ["TaylorNetwork", "ZeroStepper"]
-
-
-class _Pointwise(torch.autograd.Function):
-    """f∘z on Taylor channels (C, n, w), with the hand-written pullback of `TaylorRules`."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, rules: TaylorRules, derivatives: Callable[..., list[Tensor]]) -> Tensor:
-        """Channels of f∘z."""
-        f = derivatives(z[0], rules.order + 1)
-        ctx.rules = rules
-        ctx.save_for_backward(z, *f)
-        return rules.forward(z, f)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, h_bar: Tensor) -> tuple[Tensor, None, None]:
-        """The cotangent of z; the axis of residual components has length 1 here."""
-        z, *f = ctx.saved_tensors
-        return ctx.rules.backward(z, f, h_bar.unsqueeze(2)).squeeze(2), None, None
 
 
 class _Layer(nn.Module):
@@ -85,7 +66,7 @@ class TaylorNetwork(nn.Module):
         for h, rules in inputs:
             for number, layer in enumerate(self.layers):
                 if number:
-                    h = _Pointwise.apply(h, rules, self.network.activation_derivatives)
+                    h = Pointwise.apply(h, rules, self.network.activation_derivatives)
                 h = layer(h)
             outputs.append(h)
         return outputs

@@ -12,6 +12,7 @@ from sngd.problems.fokker_planck import log_fokker_planck
 from sngd.problems.gray_scott import gray_scott
 from sngd.problems.heat import heat, heat4d
 from sngd.problems.helmholtz import helmholtz
+from sngd.problems.inverse import inverse_conductivity, inverse_diffusion, inverse_navier_stokes
 from sngd.problems.kdv import kdv
 from sngd.problems.kuramoto_sivashinsky import kuramoto_sivashinsky
 from sngd.problems.nonlinear import nonlinear
@@ -31,6 +32,9 @@ __all__ = [
     "heat",
     "heat4d",
     "helmholtz",
+    "inverse_conductivity",
+    "inverse_diffusion",
+    "inverse_navier_stokes",
     "kdv",
     "kuramoto_sivashinsky",
     "log_fokker_planck",

@@ -9,7 +9,7 @@ Simply supported: u = u_xx = 0 at the ends. Deflection, load and stiffness are d
 
 Sources: the deflection under an even load stands in any textbook on beams; the forced vibration is that of
 Kapoor, Wang, Núñez and Dollevoet, "Physics-informed neural networks for solving forward and inverse problems
-in complex beam systems", IEEE TNNLS 2023 (arXiv 2303.01055).
+in complex beam systems", IEEE TNNLS 2023.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ with Lamé's constants λ = 1, μ = ½ (plane strain).
 
 Source: the displacement is that of Haghighat, Raissi, Moure, Gomez and Juanes, "A physics-informed deep
 learning framework for inversion and surrogate modeling in solid mechanics", Comput. Methods Appl. Mech. Eng.
-379, 2021 (arXiv 2003.02751), who mix conditions on displacement and stress.
+379, 2021, who mix conditions on displacement and stress.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
                             u = e^{−κπ²t} sin πx + ½ e^{−4κπ²t} sin 2πx, κ = 0.3
 
     inverse_conductivity    −(k(x) u_x)_x = f on [0, 1], u = 0 at both ends; k > 0 an unknown function
-                            u = sin πx, k = 1 + ½ cos 2πx … known at x = 0
+                            u = sin πx, k = 1 + ½ cos 2πx, known at x = 0
 
     inverse_navier_stokes   u_t + λ (u·∇) u = −∇p + ν Δu, div u = 0, periodic on [0, 2π]²; λ, ν and the
                             pressure unknown
@@ -80,7 +80,9 @@ def inverse_diffusion(
     )
 
 
-def inverse_conductivity(measurements: int = 64, noise: float = 0.0, interior: int = 256) -> Problem:
+def inverse_conductivity(
+    measurements: int = 64, noise: float = 0.0, interior: int = 256, boundary: int = 1
+) -> Problem:
     """A conductivity k(x) from a potential: fields u and k, for a network each.
 
     k u_x is known up to a constant, which its value at the left end fixes.
@@ -89,6 +91,7 @@ def inverse_conductivity(measurements: int = 64, noise: float = 0.0, interior: i
         measurements: number of points inside where u is known.
         noise: standard deviation of their errors, in units of the measured values' own.
         interior: collocation points of the equation.
+        boundary: copies of the end where k is known; raises no more than its weight.
     """
     domain = Box(x=(0, 1))
     (X,) = domain.axes
@@ -112,20 +115,23 @@ def inverse_conductivity(measurements: int = 64, noise: float = 0.0, interior: i
     conditions = [
         Condition("equation", equation, domain.interior, interior),
         Condition("measurements", lambda w, p: w[0] - p.data["u"], data),
-        Condition("left end", lambda w, p: w[1] - solution(p)[1], domain.face(x=0), 1),
+        Condition("left end", lambda w, p: w[1] - solution(p)[1], domain.face(x=0), boundary),
     ]
     return Problem(
         domain, conditions, fields=("u", "k"), ansatz=ansatz, solution=solution, name="inverse_conductivity"
     )
 
 
-def inverse_navier_stokes(measurements: int = 1000, noise: float = 0.0, interior: int = 2000) -> Problem:
+def inverse_navier_stokes(
+    measurements: int = 1000, noise: float = 0.0, interior: int = 2000, gauge: int = 32
+) -> Problem:
     """Advection and viscosity of a flow, and its pressure, from measured velocities.
 
     Args:
         measurements: number of points in space and time where u and v are known.
         noise: standard deviation of their errors, in units of the measured values' own.
         interior: collocation points of the equations.
+        gauge: points on the line where the pressure is given.
     """
     domain = Box(x=(0, tau), y=(0, tau), t=(0, 1), periodic=("x", "y"))
     X, Y, T = domain.axes
@@ -158,7 +164,7 @@ def inverse_navier_stokes(measurements: int = 1000, noise: float = 0.0, interior
         Condition("equations", momentum, domain.interior, interior),
         Condition("measurements", lambda w, p: (w[0] - p.data["u"], w[1] - p.data["v"]), data),
         # the equations fix the pressure up to a function of time
-        Condition("pressure", level, domain.face(x=0, y=0), 32),
+        Condition("pressure", level, domain.face(x=0, y=0), gauge),
     ]
     return Problem(
         domain,

@@ -8,7 +8,7 @@ The mean ∫ u is conserved. Disturbances grow by up to e^{25 t}: errors made ea
 reference is a Fourier–Chebyshev series of the project's own spectral solution; it ends at t = 0.4.
 
 Source: Wang, Sankaran and Perdikaris, "Respecting causality is all you need for training physics-informed
-neural networks", 2022 (arXiv 2203.07404), who go on to t = 1.
+neural networks", 2022 (arXiv 2203.07404).
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ class Reference:
         coefficients: C, float64.
         kinds: "fourier", "chebyshev" or "chebyshev of root" for each axis.
         bounds: (d, 2) low and high of each axis.
-        tolerance: largest observed error, relative to the largest value of the solution.
+        tolerance: observed error relative to the size of the solution: between the last two refinements, or
+            between the last one and this series if that is larger; `method` says in which norm.
         method: how it was computed and checked.
     """
 

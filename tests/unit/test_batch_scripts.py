@@ -84,6 +84,14 @@ def test_one_torchrun_a_node_meets_at_the_first(job, tmp_path):
     )
 
 
+def test_a_problem_of_the_library_is_run_by_name(job, tmp_path):
+    array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    assert f"status {tmp_path}/runs/heat-job41\n" in job("train.sbatch", "problems:heat")[1]
+    done, calls = job("array.sbatch", "problems:heat", **array)
+    assert done.returncode == 0, done.stderr
+    assert f"train problems:heat --seed 2 --resume --run-dir {tmp_path}/runs/heat-job7_2\n" in calls
+
+
 @pytest.mark.parametrize(
     ("variables", "ranks"),
     [

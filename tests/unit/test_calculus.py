@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sngd import Box, Condition, Problem
+from sngd import Ball, Box, Condition, Points, Problem
 from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
 from sngd.jet import Jet, d, laplacian
 from tests.reference import partial, relative_error
@@ -161,3 +161,20 @@ def test_errors_name_what_is_wrong() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("domain", [Ball(x=1.0, y=-2.0, radius=0.5), Box(x=(0, 1), y=(0, 2))])
+def test_normal_derivative_on_the_boundary_of_a_domain(domain) -> None:
+    """A condition that asks for it gets points with normals; of |x − c|² it is 2 (x − c)·ν."""
+    x, y = domain.axes
+    exact = lambda p: (p[x] - 1.0) ** 2 + (p[y] + 2.0) ** 2  # noqa: E731
+    flux = Condition("flux", lambda u, p: normal_derivative(u, p) - 1.0, domain.boundary(), 16)
+    problem = Problem(domain, [flux])
+    assert problem.signatures[0].channels == ((), (0,), (1,))
+    region = problem.conditions[0].region
+    p = Points(region.sample(0, 16, (0, 0, 0)), region.columns)
+    got = normal_derivative(exact(p), p).value
+    a, b = p.values.unbind(1)
+    assert_equal(got, 2 * (a - 1.0) * p.normal[x] + 2 * (b + 2.0) * p.normal[y])
+    if isinstance(domain, Ball):
+        assert_equal(got, torch.ones(16, dtype=torch.float64))

@@ -6,7 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from sngd import LBFGS, MLP, SIREN, SNGD, SOAP, Adam, Problem, RunConfig, SSBroyden, Tracking
+from sngd import (
+    LBFGS,
+    MLP,
+    R3,
+    RAD,
+    SIREN,
+    SNGD,
+    SOAP,
+    Adam,
+    Causal,
+    Curriculum,
+    Marching,
+    Problem,
+    RunConfig,
+    SSBroyden,
+    Tracking,
+)
 from sngd.config import describe, load_source, parse_overrides
 from sngd.problems import heat
 
@@ -19,6 +35,10 @@ BAD_RUN = [
     *[("seed", value) for value in (-1, 2**31, 1.5, "1", True, None)],
     *[("balance", value) for value in (1, "yes", None)],
     *[("resample_every", value) for value in (-1, 0.5, None, "1")],
+    *[("adaptive_points", value) for value in ("rad", RAD, Causal(), 10)],
+    *[("causal", value) for value in (1.0, Causal, True)],
+    *[("curriculum", value) for value in ("nu", Curriculum, R3())],
+    *[("marching", value) for value in (4, Marching, Causal())],
     *[("max_steps", value) for value in (0, -3, 2.0, None, "10", float("inf"))],
     *[("max_seconds", value) for value in (0, -1.0, float("nan"), "10")],
     *[("target_error", value) for value in (0.0, -1e-3, float("nan"), "1e-3")],
@@ -195,6 +215,34 @@ def test_flags_reach_into_the_warmup_and_another_optimizer():
     assert (run.warmup, run.warmup_steps, run.optimizer) == (Adam(rate=0.5), 5, Adam(beta1=0))
 
 
+def test_flags_reach_into_what_changes_on_the_way_where_the_file_has_it():
+    problem = Problem(PROBLEM.domain, PROBLEM.conditions, coefficients={"nu": 0.1})
+    run = RunConfig(
+        problem,
+        adaptive_points=RAD(power=2.0),
+        causal=Causal(),
+        curriculum=Curriculum("nu", (1.0,)),
+    )
+    flags = "--adaptive-points.every 10 --causal.tolerance 0.5 5 --causal.bins 8 --curriculum.steps 7"
+    new = _parse(*flags.split(), "--curriculum.values", "2", "1", run=run)
+    assert new.adaptive_points == RAD(every=10, power=2.0)
+    assert new.causal == Causal((0.5, 5.0), bins=8)
+    assert new.curriculum == Curriculum("nu", (2.0, 1.0), 7)
+    assert _parse("--causal.tolerance", "2", run=run).causal == Causal(2.0)
+    marching = RunConfig(PROBLEM, marching=Marching())
+    assert _parse("--marching.slabs", "0.2", "0.5", run=marching).marching == Marching((0.2, 0.5))
+    assert _parse("--marching.slabs", "3", "--marching.network", "warm", run=marching).marching == Marching(
+        3, "warm"
+    )
+    assert _parse(run=run) == run
+    assert _parse("--adaptive-points.every", "3", run=RunConfig(PROBLEM, adaptive_points=R3())) == RunConfig(
+        PROBLEM, adaptive_points=R3(3)
+    )
+    assert describe(new)["adaptive_points"]["type"] == "RAD"
+    with pytest.raises(SystemExit):
+        _parse("--causal.bins", "8")
+
+
 def test_flags_keep_the_kind_of_network_of_the_file():
     run = _parse("--network.hidden", "16", "--network.omega", "9", run=RunConfig(PROBLEM, SIREN((5,))))
     assert run.network == SIREN((16,), omega=9.0)
@@ -331,7 +379,7 @@ def test_a_description_is_json_and_complete():
     )
     told = json.loads(json.dumps(describe(run), allow_nan=False))
     assert told.keys() == {f.name for f in dataclasses.fields(run)}
-    assert told["network"] == {"type": "SIREN", "hidden": [5, 6], "omega": 3.0, "modes": 1}
+    assert told["network"] == {"type": "SIREN", "hidden": [5, 6], "omega": 3.0, "modes": 1, "axes": []}
     assert told["optimizer"]["type"] == "SNGD"
     assert told["optimizer"]["max_rank"] == 70
     assert told["run_dir"] == "a/b"

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sngd.domain import Axis, Box, fold, unit_points
+from sngd.domain import Axis, Box, Region, fold, unit_points
 
 SAMPLINGS = ("kronecker", "uniform", "sobol", "latin_hypercube")
 KEY = (7, 3, 1)
@@ -167,15 +167,51 @@ def test_kronecker_points_leave_small_gaps_in_one_dimension() -> None:
 
 
 @pytest.mark.parametrize("dim", [2, 3])
-def test_kronecker_points_have_lower_discrepancy(dim: int) -> None:
+def test_low_discrepancy_points_have_a_lower_one(dim: int) -> None:
     n = 1024
     boxes = torch.rand(2000, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = {
         s: [star_discrepancy(unit_points(0, n, dim, (seed,), s, "cpu"), boxes) for seed in range(8)]
-        for s in SAMPLINGS
+        for s in ("kronecker", "sobol", "uniform")
     }
-    assert max(found["kronecker"]) < min(found["uniform"]), found
-    assert sum(found["uniform"]) > 3 * sum(found["kronecker"]), found
+    for low in ("kronecker", "sobol"):
+        assert max(found[low]) < min(found["uniform"]), found
+        assert sum(found["uniform"]) > 3 * sum(found[low]), found
+
+
+@pytest.mark.parametrize("dim", [2, 5])
+def test_sobol_points_are_a_net(dim: int) -> None:
+    """In base 2: each of 256 slices of every axis holds one of any 256 points from a multiple of 256 on."""
+    for start in (0, 256, 1024):
+        u = unit_points(start, start + 256, dim, KEY, "sobol", "cpu")
+        for column in u.T:
+            assert (column * 256).long().unique().shape == (256,)
+    pair = (unit_points(512, 768, 2, KEY, "sobol", "cpu") * 16).long()
+    assert len(pair.unique(dim=0)) == 256, "and so does each square of a 16 × 16 grid"
+
+
+@pytest.mark.parametrize("total", [1, 7, 1000])
+def test_a_latin_hypercube_has_one_point_in_each_slice_of_each_axis(total: int) -> None:
+    u = unit_points(0, total, 3, KEY, "latin_hypercube", "cpu", total)
+    for column in u.T:
+        assert (column * total).long().sort().values.tolist() == list(range(total))
+    if total == 1000:  # axes are unrelated, and so is the place in the slice
+        centred = u - 0.5
+        covariance = centred.T @ centred / total
+        assert float((covariance - torch.diag(covariance.diagonal())).abs().max()) < 5 / math.sqrt(total) / 12
+        inside = u * total % 1
+        assert float((inside.mean(0) - 0.5).abs().max()) < 5 / math.sqrt(12 * total)
+    more = unit_points(0, 3 * total, 3, KEY, "latin_hypercube", "cpu", total)
+    assert torch.equal(more[:total], u)
+    assert total == 1 or not torch.equal(more[total : 2 * total], u)
+    for column in more[total : 2 * total].T:  # the next ones are another hypercube
+        assert (column * total).long().sort().values.tolist() == list(range(total))
+
+
+def test_only_a_latin_hypercube_depends_on_the_total() -> None:
+    for sampling in SAMPLINGS:
+        a, b = (box().boundary().sample(0, 50, KEY, sampling, total=total) for total in (50, 60))
+        assert torch.equal(a, b) == (sampling != "latin_hypercube")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -215,9 +251,10 @@ def test_boundary_hits_every_face_in_proportion_to_its_measure(sampling) -> None
     assert torch.stack(on_a_face).any(0).all()
 
 
-def test_points_of_one_face_are_spread_over_it() -> None:
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_points_of_one_face_are_spread_over_it(sampling) -> None:
     """The lot that picks the face is independent of the place on the face."""
-    points = Box(x=(0, 1), y=(0, 1)).boundary().sample(0, 4000, KEY)
+    points = Box(x=(0, 1), y=(0, 1)).boundary().sample(0, 4000, KEY, sampling)
     for axis, end in ((0, 0.0), (0, 1.0), (1, 0.0), (1, 1.0)):
         along = points[points[:, axis] == end][:, 1 - axis]
         assert len(along) > 900
@@ -243,6 +280,53 @@ def test_periodic_axes_have_no_boundary() -> None:
         Box(x=(0, 1), periodic=("x",)).boundary()
 
 
+def test_normals_of_faces_point_out_of_the_box() -> None:
+    domain = box()
+    region = domain.boundary("x", "t").with_normals()
+    assert region.columns == ("normal:x", "normal:y", "normal:t")
+    points, normals = region.sample(0, 400, KEY).split(3, dim=1)
+    assert torch.equal(points, domain.boundary("x", "t").sample(0, 400, KEY))
+    assert (normals.norm(dim=1) == 1).all()
+    assert (normals[:, 1] == 0).all()
+    assert domain.contains(points).all()
+    assert not domain.contains(points + 1e-9 * normals).any()
+    assert domain.contains(points - 1e-9 * normals).all()
+    initial = domain.face(t=10).with_normals().sample(0, 5, KEY)
+    assert (initial[:, 3:] == torch.tensor([0, 0, -1])).all()
+    for region in (domain.interior, domain.face(t=10.5), domain.face(t=10, x=3)):
+        with pytest.raises(ValueError, match=r"has no normal: it is no part of the boundary of Box\("):
+            region.with_normals()
+    with pytest.raises(ValueError, match="has no normal"):
+        Box(x=(0, 1), t=(0, 1), periodic="x").face(x=0).with_normals()
+
+
+def test_boxes_contain_their_ends() -> None:
+    x = torch.tensor([[-2, 0, 10], [3, 0.5, 11], [0, 0.2, 10.5], [0, 0.6, 10.5], [-2.1, 0, 10]])
+    assert box().contains(x).tolist() == [True, True, True, False, False]
+
+
+def test_regions_belong_to_their_domain() -> None:
+    domain = box()
+    for region in (domain.interior, domain.face(t=10), domain.boundary("x")):
+        assert isinstance(region, Region)
+        assert region.domain is domain
+        assert region.box is domain
+        assert region.count is None
+        assert region.columns == ()
+
+
+def test_even_axes_are_named_like_periodic_ones() -> None:
+    domain = Box(x=(0, 1), y=(0, 1), t=(0, 2), periodic="x", even=("x", "y"))
+    assert domain.even == (0, 1)
+    assert domain.periodic == (0,)
+    assert repr(domain).endswith("periodic=('x',), even=('x', 'y'))")
+    assert Box(x=(0, 1)).even == ()
+    assert torch.equal(
+        domain.boundary("y").sample(0, 9, KEY),
+        Box(x=(0, 1), y=(0, 1), t=(0, 2), periodic="x").boundary("y").sample(0, 9, KEY),
+    )
+
+
 def test_axes_are_named_in_order() -> None:
     domain = Box(x=(0, 1), t=(0, 2), periodic=("t",))
     assert domain.axes == (Axis(0, "x"), Axis(1, "t"))
@@ -260,6 +344,7 @@ def test_axes_are_named_in_order() -> None:
         ({"x": (math.nan, 1)}, "must be finite"),
         ({"x": 3}, r"x=3 must be a pair"),
         ({"x": (0, 1, 2)}, "must be a pair"),
+        ({"x": (0, 1), "even": ("x", "y")}, "axis 'y' does not exist"),
         ({"x": (0, 1), "periodic": "y"}, r"axis 'y' does not exist: this box has the axes \('x',\)"),
     ],
 )

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from sngd.domain import Box
-from sngd.evaluate import Evaluation, predict
+from sngd.evaluate import Evaluation, compare, predict, residual_norms, time_axis
 from sngd.networks import MLP, Network
 from sngd.problem import Condition, Points, Problem
+from sngd.taylor import Channel
+from tests.pictures import Ring
+from tests.problems import heat
 
 
 def make(fields: tuple[str, ...] = ("u",), solution: object = None) -> tuple[Problem, Network]:
@@ -62,6 +65,9 @@ def test_errors_of_a_system_are_told_apart() -> None:
     errors = evaluation.errors(network.initial)
     fields = {n: float(error[:, i].norm() / known[:, i].norm()) for i, n in enumerate("uv")}
     assert errors["fields"] == pytest.approx(fields, rel=1e-13)
+    assert errors["fields_max_error"] == pytest.approx(
+        dict(zip("uv", error.abs().amax(0).tolist(), strict=True))
+    )
     assert errors["relative_l2"] == pytest.approx(float(error.norm() / known.norm()), rel=1e-13)
     assert evaluation.relative_l2(network.initial) == pytest.approx(errors["relative_l2"], rel=1e-13)
 
@@ -135,12 +141,15 @@ def test_chunks_bound_the_points_at_once_and_change_nothing() -> None:
     problem, network = make()
     x = torch.rand(25, 2, dtype=torch.float64)
     seen: list[int] = []
+    embed = network.embed
 
-    def watched(theta: Tensor, part: Tensor) -> Tensor:
+    def watched(part: Tensor, channels: tuple[Channel, ...]) -> Tensor:
         seen.append(len(part))
-        return network(theta, part)
+        return embed(part, channels)
 
-    values = predict(problem, watched, network.initial.requires_grad_(), x, chunk=10)  # type: ignore[arg-type]
+    network.embed = watched  # type: ignore[method-assign]
+    values = predict(problem, network, network.initial.requires_grad_(), x, chunk=10)
+    network.embed = embed  # type: ignore[method-assign]
     assert seen == [10, 10, 5]
     assert not values.requires_grad
     torch.testing.assert_close(values, network(network.initial.detach(), x), rtol=1e-14, atol=1e-14)
@@ -153,3 +162,119 @@ def test_the_solution_is_called_once_not_at_every_evaluation() -> None:
     for scale in (1, 2, 3):
         evaluation.relative_l2(scale * network.initial)
     assert calls == [30]
+
+
+# Over time
+
+
+def test_the_error_over_time_is_that_of_the_points_moved_to_each_time() -> None:
+    problem, network = make(("u", "v"), lambda p: (wave(p), 5 + 100 * wave(p)))
+    evaluation = Evaluation(problem, network, points=300)
+    over = evaluation.over_time(network.initial, times=4)
+    assert over is not None
+    assert over["axis"] == "t"
+    assert over["times"] == pytest.approx([0, 1, 2, 3])
+    for number, t in enumerate(over["times"]):
+        x = torch.stack([evaluation.points[:, 0], torch.full((300,), t, dtype=torch.float64)], dim=1)
+        known = torch.stack([wave(Points(x)), 5 + 100 * wave(Points(x))], dim=1)
+        error = network(network.initial, x) - known
+        assert over["relative_l2"][number] == pytest.approx(float(error.norm() / known.norm()))
+        for column, name in enumerate("uv"):
+            expected = float(error[:, column].norm() / known[:, column].norm())
+            assert over["fields"][name][number] == pytest.approx(expected)
+
+
+def test_no_error_over_time_without_a_solution_or_without_time() -> None:
+    problem, network = make()
+    assert Evaluation(problem, network, points=5).over_time(network.initial) is None
+    assert (time_axis(("x", "t")), time_axis(("time", "x")), time_axis(("x", "y"))) == (1, 0, None)
+    space = Box(x=(0, 1), y=(0, 1))
+    still = Problem(space, [Condition("c", lambda u, p: u, space.interior, points=4)], solution=wave)
+    network = MLP((3,)).build(space, 1, seed=0)
+    assert Evaluation(still, network, points=5).over_time(network.initial) is None
+
+
+class Front(Box):
+    """The part x ≤ t of a box, which is empty before t = −1."""
+
+    def contains(self, x: Tensor) -> Tensor:
+        return super().contains(x) & (x[:, 0] <= x[:, 1])
+
+
+def test_points_of_a_time_lie_in_the_domain() -> None:
+    domain = Front(x=(-1, 2), t=(-2, 2))
+    asked: list[Tensor] = []
+
+    def solution(p: Points) -> Tensor:
+        asked.append(p.values)
+        return wave(p)
+
+    problem = Problem(domain, [Condition("c", lambda u, p: u, domain.interior, points=4)], solution=solution)
+    network = MLP((3,)).build(domain, 1, seed=0)
+    evaluation = Evaluation(problem, network, points=100)
+    asked.clear()
+    over = evaluation.over_time(network.initial, times=5)
+    assert over is not None
+    assert all(domain.contains(x).all() for x in asked)
+    assert [len(x) for x in asked][-1] == 100, "at t = 2 all of them"
+    assert [math.isnan(e) for e in over["relative_l2"]] == [True, True, False, False, False]
+
+
+# Points outside of the domain
+
+
+def test_fields_and_solution_are_asked_inside_alone() -> None:
+    domain = Ring(x=(0, 1), y=(0, 1))
+
+    def solution(p: Points) -> Tensor:
+        assert domain.contains(p.values).all()
+        return wave(p)
+
+    problem = Problem(domain, [Condition("c", lambda u, p: u, domain.interior, points=4)], solution=solution)
+    network = MLP((3,)).build(domain, 1, seed=0)
+    x = torch.rand(60, 2, dtype=torch.float64)
+    inside = domain.contains(x)
+    u, known = compare(problem, network, network.initial, x)
+    assert known is not None
+    assert 5 < int(inside.sum()) < 55
+    assert torch.equal(u.isnan()[:, 0], ~inside)
+    assert torch.equal(known.isnan()[:, 0], ~inside)
+    torch.testing.assert_close(u[inside], network(network.initial, x[inside]), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(known[inside, 0], wave(Points(x[inside])))
+    nowhere, nothing = compare(problem, network, network.initial, torch.full((3, 2), 5.0).double())
+    assert nothing is not None
+    assert nowhere.shape == nothing.shape == (3, 1)
+    assert nowhere.isnan().all()
+    assert nothing.isnan().all()
+
+
+# Residuals
+
+
+def test_residual_norms_are_those_of_nested_derivatives_on_fresh_points() -> None:
+    case = heat()
+    network = case.network.build(case.problem.domain, 1, seed=1)
+    norms = residual_norms(case.problem, network, network.initial.requires_grad_(), points=50)
+    assert list(norms) == ["equation", "initial", "walls"]
+    for number, (condition, naive) in enumerate(zip(case.problem.conditions, case.naive, strict=True)):
+        x = condition.region.sample(0, 50, (0x5EED, 0xE7A1, 1 + number), condition.sampling)
+        trained = condition.region.sample(0, condition.points, (0, 0, number), condition.sampling)
+        assert torch.cdist(x, trained).min() > 0
+        x.requires_grad_()
+        (r,) = (part.detach() for part in naive([network(network.initial, x)[:, 0]], x))
+        told = norms[condition.name]
+        assert told["points"] == 50
+        assert told["rms"] == pytest.approx(math.sqrt(float(r.square().mean())), rel=1e-10)
+        assert told["max"] == pytest.approx(float(r.abs().max()), rel=1e-10)
+
+
+def test_components_of_a_residual_count_together() -> None:
+    domain = Box(x=(0, 1))
+    pair = Condition("pair", lambda u, p: (u, 2 * u), domain.interior, points=4, weight=7.0)
+    problem = Problem(domain, [pair])
+    network = MLP((3,)).build(domain, 1, seed=0)
+    norms = residual_norms(problem, network, network.initial, points=40)["pair"]
+    x = domain.interior.sample(0, 40, (0x5EED, 0xE7A1, 1))
+    u = network(network.initial, x)[:, 0]
+    assert norms["rms"] == pytest.approx(math.sqrt(5 * float(u.square().mean())))
+    assert norms["max"] == pytest.approx(2 * float(u.abs().max()))

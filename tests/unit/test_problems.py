@@ -17,6 +17,9 @@ from sngd.problems import (
     heat,
     heat4d,
     helmholtz,
+    inverse_conductivity,
+    inverse_diffusion,
+    inverse_navier_stokes,
     log_fokker_planck,
     nonlinear,
     poisson2d,
@@ -37,6 +40,9 @@ CLOSED_FORM = {
     "heat": heat(),
     "heat4d": heat4d(),
     "helmholtz": helmholtz(),
+    "inverse_conductivity": inverse_conductivity(measurements=400),
+    "inverse_diffusion": inverse_diffusion(measurements=400),
+    "inverse_navier_stokes": inverse_navier_stokes(measurements=400),
     "log_fokker_planck": log_fokker_planck(),
     "nonlinear": nonlinear(),
     "poisson2d": poisson2d(),
@@ -57,7 +63,9 @@ SCALE = {"log_fokker_planck": 100.0, "poisson100d": 100.0}
 
 def _points(problem, number):
     condition = problem.conditions[number]
-    return condition.region.sample(0, POINTS, (11, 0, number), "uniform")
+    x = condition.region.sample(0, POINTS, (11, 0, number), "uniform")
+    known = {name: x.new_full((POINTS,), c.exact) for name, c in problem.unknowns.items()}
+    return Points(x, condition.region.columns, known)
 
 
 def _largest(residual):
@@ -79,7 +87,7 @@ def test_every_problem_is_tested_here():
 @pytest.mark.parametrize(("name", "number"), _cases())
 def test_solutions_in_closed_form_satisfy_their_conditions(name, number):
     problem = CLOSED_FORM[name]
-    p = Points(_points(problem, number))
+    p = _points(problem, number)
     u = problem.solution(p)
     assert all(isinstance(field, Jet) for field in (u if isinstance(u, tuple) else (u,)))
     assert _largest(problem.conditions[number].residual(u, p)) < 1e-12 * SCALE.get(name, 1.0)
@@ -89,7 +97,7 @@ def test_solutions_in_closed_form_satisfy_their_conditions(name, number):
 def test_another_function_does_not_satisfy_the_conditions(name, number):
     """So that the test above could fail: the solution with a ramp on top of every field."""
     problem = CLOSED_FORM[name]
-    p = Points(_points(problem, number))
+    p = _points(problem, number)
     u, ramp = problem.solution(p), 1e-3 * torch.exp(p[problem.domain.axes[0]])
     u = tuple(field + ramp for field in u) if isinstance(u, tuple) else u + ramp
     assert _largest(problem.conditions[number].residual(u, p)) > 1e-4
@@ -136,7 +144,7 @@ def test_an_impossible_dimension_is_refused(dim):
 @pytest.mark.parametrize("viscosity", [0.003, 0.01, 0.05])
 def test_the_cole_hopf_solution_solves_burgers_equation(viscosity):
     problem = burgers(viscosity)
-    points = _points(problem, 0)
+    points = _points(problem, 0).values
     points[:, 1] = 0.05 + 0.95 * points[:, 1]  # the derivative of √t does not exist at 0
     x = points.clone().requires_grad_()
     u = cole_hopf(x[:, 0], x[:, 1], viscosity)
@@ -188,7 +196,7 @@ def test_points_are_what_was_asked_for(name):
     counts = [
         p
         for p in inspect.signature(function).parameters
-        if p in ("interior", "initial", "walls", "boundary", "gauge")
+        if p in ("interior", "initial", "walls", "boundary", "gauge", "measurements")
     ]
     asked = {parameter: 10 + number for number, parameter in enumerate(counts)}
     problem = function(**asked)

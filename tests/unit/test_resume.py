@@ -7,7 +7,27 @@ import signal
 import pytest
 import torch
 
-from sngd import ENGD, ENGDW, LBFGS, MLP, SNGD, SOAP, SPRING, Adam, Auto, RunConfig, SSBroyden
+from sngd import (
+    ENGD,
+    ENGDW,
+    LBFGS,
+    MLP,
+    R3,
+    RAD,
+    SNGD,
+    SOAP,
+    SPRING,
+    Adam,
+    Auto,
+    Box,
+    Causal,
+    Condition,
+    Curriculum,
+    Problem,
+    RunConfig,
+    SSBroyden,
+    d,
+)
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
@@ -52,9 +72,27 @@ class Follow:
         self.result = result
 
 
-def _run(optimizer, **changes) -> RunConfig:
+def _run(optimizer, problem=None, **changes) -> RunConfig:
     fields = {"max_steps": STEPS, "evaluate_points": 100, "device": "cpu", "memory_gb": 0.5}
-    return RunConfig(heat(80, 12, 16), MLP((8, 8)), optimizer, **{**fields, **changes})
+    return RunConfig(problem or heat(80, 12, 16), MLP((8, 8)), optimizer, **{**fields, **changes})
+
+
+def _transport() -> Problem:
+    """u_t + c u_x = 0 with c = 2, known."""
+    domain = Box(x=(0, 1), t=(0, 1), periodic="x")
+    X, T = domain.axes
+    wave = lambda x: torch.sin(2 * torch.pi * x)  # noqa: E731
+    conditions = [
+        Condition("equation", lambda u, p: d(u, T) + p["c"] * d(u, X), domain.interior, 60),
+        Condition("initial", lambda u, p: u - wave(p[X]), domain.face(t=0), 12),
+    ]
+    return Problem(
+        domain,
+        conditions,
+        coefficients={"c": 2.0},
+        solution=lambda p: wave(p[X].value - 2 * p[T].value),
+        name="transport",
+    )
 
 
 def _train(run, folder=None, stop_after=None, earlier=None):
@@ -73,6 +111,20 @@ RUNS = {
     "balance": _run(SNGD(rank=24), balance=True),
     "resample": _run(SNGD(rank=24), resample_every=2),
     "resample, stopped as points change": _run(SNGD(rank=24), resample_every=4),
+    "rad": _run(SNGD(rank=24), adaptive_points=RAD(every=2, candidates=3)),
+    "rad, stopped as points move": _run(SNGD(rank=24), adaptive_points=RAD(every=4, candidates=3)),
+    "r3": _run(SNGD(rank=24, subspace="landmarks"), adaptive_points=R3(every=1)),
+    "r3, adam": _run(Adam(rate=0.01), adaptive_points=R3(every=2), balance=True),
+    "causal": _run(SNGD(rank=24), causal=Causal(tolerance=(0.01, 1.0), bins=5)),
+    "causal, balance, resample": _run(SNGD(rank=24), causal=Causal(), balance=True, resample_every=2),
+    "curriculum": _run(SNGD(rank=24), _transport(), curriculum=Curriculum("c", (0.5, 1.0), 3)),
+    "curriculum, all at once": _run(
+        SNGD(rank=24),
+        _transport(),
+        curriculum=Curriculum("c", (0.5,), 6, "log"),
+        adaptive_points=RAD(every=2, candidates=3),
+        causal=Causal(1.0, 4),
+    ),
     "mixed": _run(SNGD(rank=24), precision="mixed", max_steps=20),
     "landmarks": _run(SNGD(rank=24, subspace="landmarks")),
     "line search": _run(SNGD(rank=24, globalization="line_search", halvings=6)),

@@ -1,0 +1,426 @@
+"""Modules of the user's: which path they take, what is refused, and how a run tells of them."""
+
+import copy
+import dataclasses
+import json
+import math
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+
+from sngd import MLP, Box, Module, RunConfig
+from sngd.config import describe, load_source, parse_overrides
+from sngd.forward_mode import elementary
+from sngd.general import GeneralNetwork
+from sngd.networks import Network
+from sngd.problems import heat
+from sngd.taylor import TaylorRules, close
+from tests.modules import Attention, Normed, dense
+from tests.reference import relative_error
+
+SQUARE = Box(x=(0, 1), y=(0, 3))
+STRIP = Box(x=(-1, 1), t=(0, 2), periodic="x")
+
+
+class Of(nn.Module):
+    """Linear, a function, linear."""
+
+    def __init__(self, function, inputs=2, outputs=1, width=4):
+        super().__init__()
+        self.first, self.last = nn.Linear(inputs, width), nn.Linear(width, outputs)
+        self.function = function
+
+    def forward(self, x):
+        return self.last(self.function(self.first(x)))
+
+
+class Sine(nn.Module):
+    def forward(self, x):
+        return torch.sin(x)
+
+
+def stack(*activations, bias=True):
+    """nn.Sequential of linear layers with these between them."""
+    parts = [nn.Linear(2, 3)]
+    for activation in activations:
+        parts += [activation, nn.Linear(3, 3, bias=bias)]
+    return nn.Sequential(*parts, nn.Identity())
+
+
+# ---------------------------------------------------------------------------------------------
+# Which path
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("activation", "name"),
+    [
+        (nn.Tanh(), "tanh"),
+        (nn.SiLU(), "silu"),
+        (nn.GELU(), "gelu"),
+        (nn.Softplus(), "softplus"),
+        (Sine(), "sin"),
+    ],
+)
+def test_stacks_of_linear_layers_take_the_factored_path(activation, name):
+    module = stack(activation, copy.deepcopy(activation))
+    network = Module(module).build(SQUARE, 3, 0)
+    assert isinstance(network, Network)
+    assert network.activation == name
+    assert network.widths == (2, 3, 3, 3)
+    x = SQUARE.interior.sample(0, 6, (0, 0, 0))
+    scaled = (2 * x / torch.tensor([1.0, 3.0]) - 1).float()
+    want = module(scaled).detach()
+    assert relative_error(network(network.initial, x), want) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (stack(nn.ReLU()), "its activation ReLU is none of"),
+        (stack(nn.GELU(approximate="tanh")), "its activation GELU is none of"),
+        (stack(nn.Softplus(beta=2)), "its activation Softplus is none of"),
+        (stack(nn.Tanh(), nn.SiLU()), "its activations differ"),
+        (stack(nn.Tanh(), bias=False), "a linear layer has no bias"),
+        (stack(nn.PReLU()), "its activation PReLU is none of"),
+        (stack(nn.LayerNorm(3)), "its activation LayerNorm is none of"),
+        (nn.Sequential(nn.Linear(2, 3)), "no alternation"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.LayerNorm(3)), "LayerNorm stands where nn.Linear"),
+        (nn.utils.parametrizations.weight_norm(stack(nn.Tanh())[0]), "stands where nn.Linear"),
+        (Of(torch.tanh, outputs=3), "Of stands where nn.Linear is expected"),
+    ],
+)
+def test_everything_else_takes_the_general_path_or_says_why(module, reason, caplog):
+    with caplog.at_level("INFO", logger="sngd.modules"):
+        network = Module(module).build(SQUARE, 3, 0)
+    assert isinstance(network, GeneralNetwork)
+    assert "general path" in repr(network)
+    assert reason in caplog.text
+    with pytest.raises(ValueError, match=r"path='factored' needs nn\.Sequential") as caught:
+        Module(module, path="factored").build(SQUARE, 3, 0)
+    assert reason in str(caught.value)
+
+
+def test_layers_that_are_shared_fixed_or_watched_are_no_dense_network():
+    shared, fixed, watched = (stack(nn.Tanh(), nn.Tanh()) for _ in range(3))
+    shared[4] = shared[2]
+    fixed[2].weight.requires_grad_(False)
+    watched[2].register_forward_hook(lambda module, inputs, output: 2 * output)
+    for module, parameters in ((shared, 9 + 12), (fixed, 9 + 3 + 12), (watched, 9 + 12 + 12)):
+        network = Module(module).build(SQUARE, 3, 0)
+        assert isinstance(network, GeneralNetwork)
+        assert network.parameters == parameters
+
+
+def test_parameters_that_are_fixed_or_tied():
+    module = Normed(2, 1)
+    module.norm.requires_grad_(False)
+    module.extra = nn.Linear(6, 6)
+    module.extra.weight = module.inner.weight
+    network = Module(module).build(SQUARE, 1, 0)
+    assert network.parameters == 74 - 12 + 6  # LayerNorm's stay; of the tied layer its bias is new
+    x = torch.rand(4, 2, dtype=torch.float64)
+    before = network(network.initial, x)
+    for p in module.parameters():
+        p.data.zero_()  # the network has a copy
+    assert torch.equal(network(network.initial, x), before)
+    theta = network.initial * 0
+    theta[-7:] = 1.0  # six biases of the last layer … and its own: whatever they are, the values are finite
+    assert bool(network(theta, x).isfinite().all())
+
+
+# ---------------------------------------------------------------------------------------------
+# What it is given
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_called_with_the_seed_and_leaves_the_generator_alone():
+    asked = []
+
+    def make(inputs, outputs):
+        asked.append((inputs, outputs))
+        return Normed(inputs, outputs)
+
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    one, same, other = (Module(make, modes=3).build(STRIP, 2, seed) for seed in (1, 1, 2))
+    assert asked == [(7, 2)] * 3
+    assert torch.equal(one.initial, same.initial)
+    assert not torch.equal(one.initial, other.initial)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_module_starts_at_its_own_parameters_whatever_the_seed():
+    module = Normed(2, 1)
+    one, other = (Module(module).build(SQUARE, 1, seed) for seed in (1, 2))
+    assert torch.equal(one.initial, other.initial)
+    matrices = [module.first.weight, module.inner.weight, module.last.weight]
+    others = [module.gate, module.first.bias, module.norm.weight, module.norm.bias, module.last.bias]
+    want = torch.cat([p.detach().flatten().double() for p in (*matrices, *others)])
+    assert torch.equal(one.initial, want)
+
+
+@pytest.mark.parametrize("module", [Normed, dense])
+def test_periodic_to_the_third_order(module):
+    network = Module(module).build(STRIP, 1, 0)
+    low = torch.tensor([[-1.0, 0.3], [-1.0, 1.7]], dtype=torch.float64)
+    high = low + torch.tensor([2.0, 0.0], dtype=torch.float64)
+    rules = TaylorRules(close({(0, 0, 0), (0, 1)}))
+    a, b = (network.forward(network.initial, network.embed(x, rules.channels), rules) for x in (low, high))
+    assert relative_error(a, b) < 1e-12
+
+
+def test_coordinates_are_mapped_unless_they_are_to_be_left():
+    module = nn.Sequential(nn.Linear(2, 1), nn.SiLU(), nn.Linear(1, 1))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.zero_()
+        module[0].weight[0, 1] = 1.0
+        module[2].weight[0, 0] = 1.0
+    x = torch.tensor([[0.5, 3.0]], dtype=torch.float64)
+    for path in ("general", "factored"):
+        mapped, raw = (Module(module, path=path, mapped=m).build(SQUARE, 1, 0) for m in (True, False))
+        assert float(mapped(mapped.initial, x)) == pytest.approx(1 / (1 + math.exp(-1)), rel=1e-12)
+        assert float(raw(raw.initial, x)) == pytest.approx(3 / (1 + math.exp(-3)), rel=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------
+# What is refused
+# ---------------------------------------------------------------------------------------------
+
+
+class Written(nn.Module):
+    """A linear layer around a forward() of the test's."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.layer, self.run = nn.Linear(2, 1), forward
+
+    def forward(self, x):
+        return self.run(self.layer, x)
+
+
+def _filled(layer, x):
+    z = torch.zeros(len(x), 1, dtype=x.dtype)
+    z[:, 0] = layer(x)[:, 0]
+    return z
+
+
+def _complex():
+    module = nn.Linear(2, 1)
+    module.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    return module
+
+
+BAD = [
+    (lambda: nn.Dropout(0.5), "has no parameters with requires_grad"),
+    (lambda: nn.Linear(2, 1).requires_grad_(False), "has no parameters with requires_grad"),
+    (
+        lambda: nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.25), nn.Linear(4, 1)),
+        "its Dropout '1' drops values",
+    ),
+    (lambda: nn.TransformerEncoderLayer(2, 1, 4), "drops values at random, p=0.1"),
+    (
+        lambda: nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)),
+        "its BatchNorm1d '1' takes stat",
+    ),
+    (lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(2, 1)), "changes its buffers"),
+    (_complex, "complex parameters"),
+    (lambda: nn.LazyLinear(1), "lazy parameters"),
+    (lambda: nn.Linear(3, 1), "fails on points of shape (3, 2)"),
+    (lambda: nn.Linear(2, 2), "returns torch.float64 (3, 2)"),
+    (
+        lambda: Written(lambda layer, x: layer(x).squeeze(1)),
+        "must take a tensor (n, 2) and return one (n, 1)",
+    ),
+    (lambda: Written(lambda layer, x: (layer(x),)), "returns tuple"),
+    (lambda: Written(lambda layer, x: layer(x).float()), "returns torch.float32 (3, 1)"),
+    (lambda: Written(lambda layer, x: layer(x) @ torch.ones(1, 1)), "fails on points of shape (3, 2)"),
+    (lambda: Written(lambda layer, x: layer(x) + torch.rand(1, 1)), "must not be random"),
+    (lambda: Written(lambda layer, x: layer(x) - layer(x).mean()), "mixes points"),
+    (lambda: Written(_filled), "cannot be differentiated by torch.func"),
+    (lambda: Written(lambda layer, x: layer(x) * layer(x).sum().item()), "mixes points"),
+    (
+        lambda: Written(lambda layer, x: layer(x) * float(x[0, 0] * 0 + 1)),
+        "cannot be differentiated by torch.func",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), BAD)
+def test_a_module_that_cannot_be_trained_is_refused(make, said):
+    with pytest.raises(ValueError) as caught:
+        Module(make()).build(SQUARE, 1, 0)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"module": 3}, "module=3 must be a torch.nn.Module or a function"),
+        ({"module": Normed, "path": "fast"}, "path='fast' must be"),
+        ({"module": Normed, "modes": 0}, "modes=0 must be"),
+        ({"module": Normed, "mapped": 1}, "mapped=1 must be True or False"),
+    ],
+)
+def test_bad_configurations_are_refused(arguments, said):
+    with pytest.raises(ValueError) as caught:
+        Module(**arguments)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_function_that_returns_no_module_is_refused():
+    with pytest.raises(ValueError, match=r"module\(2, 1\) must return a torch\.nn\.Module, got 'mlp'"):
+        Module(lambda inputs, outputs: "mlp").build(SQUARE, 1, 0)
+
+
+def test_modes_of_evaluation_are_taken():
+    module = nn.Sequential(
+        nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 1)
+    ).eval()
+    module[1].running_mean.normal_()
+    network = Module(module).build(SQUARE, 1, 0)
+    x = SQUARE.interior.sample(0, 4, (0, 0, 0))
+    scaled = 2 * x / torch.tensor([1.0, 3.0]) - 1
+    assert relative_error(network(network.initial, x), module(scaled.float()).detach()) < 1e-5
+
+
+# ---------------------------------------------------------------------------------------------
+# Derivatives that torch has wrong, or not
+# ---------------------------------------------------------------------------------------------
+
+SECOND = close({(0, 0)})
+
+
+def _determinant(z):
+    matrix = torch.eye(2, dtype=z.dtype) + z.unflatten(1, (2, 2)).square()
+    return torch.linalg.det(matrix).unsqueeze(1) + z
+
+
+def test_a_wrong_second_derivative_of_torch_is_found():
+    """torch.func differentiates linalg.det wrongly the second time, along whatever it is."""
+    with pytest.raises(ValueError, match=r"is off by a part 0\.[0-9]+ from what differences give"):
+        Module(Of(_determinant)).build(SQUARE, 1, 0)
+    x = SQUARE.interior.sample(0, 4, (0, 0, 0))
+    with patch("sngd.general.GeneralNetwork.embed", lambda self, x, channels: x):
+        network = Module(Of(_determinant)).build(SQUARE, 1, 0)
+    with pytest.raises(ValueError, match="derivative of order 2 that torch"):
+        network.embed(x, SECOND)
+
+
+def test_a_wrong_gradient_is_found():
+    class Doubled(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x):
+            return 1.0 * x
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return 2.0 * gradient
+
+        @staticmethod
+        def jvp(ctx, tangent):
+            return 1.0 * tangent
+
+    with pytest.raises(ValueError, match="gradient with respect to the parameters that torch"):
+        Module(Of(Doubled.apply)).build(SQUARE, 1, 0)
+
+
+FUSED = {
+    "layer_norm": lambda z: nn.functional.layer_norm(z, (4,), torch.arange(4.0).to(z), torch.ones(4).to(z)),
+    "layer_norm over two": lambda z: nn.functional.layer_norm(z.unflatten(1, (2, 2)), (2, 2)).flatten(1),
+    "instance_norm": lambda z: nn.functional.instance_norm(z.unflatten(1, (2, 2))).flatten(1),
+    "running instance_norm": lambda z: nn.functional.instance_norm(
+        z.unflatten(1, (2, 2)), torch.ones(2).to(z), 2 * torch.ones(2).to(z), use_input_stats=False
+    ).flatten(1),
+    "glu": lambda z: nn.functional.glu(torch.cat([z, z * z], 1)),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_functions_written_out_have_the_same_values_and_right_derivatives(name):
+    f = FUSED[name]
+    z = torch.randn(5, 4, dtype=torch.float64)
+    with elementary():
+        written = f(z)
+    assert relative_error(written, f(z)) < 1e-12
+    network = Module(Of(lambda z: f(torch.tanh(z)))).build(SQUARE, 1, 0)
+    network.embed(SQUARE.interior.sample(0, 4, (0, 0, 0)), close({(0, 0, 0)}))  # compares with differences
+
+
+def test_attention_is_not_fused_and_its_switches_are_put_back():
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True, activation=torch.tanh)
+    for mode in (True, False):
+        whole = nn.Sequential(
+            nn.Linear(2, 8), nn.Unflatten(1, (2, 4)), layer.train(mode), nn.Flatten(), nn.Linear(8, 1)
+        )
+        network = Module(whole).build(SQUARE, 1, 0)
+        network.embed(SQUARE.interior.sample(0, 4, (0, 0, 0)), SECOND)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+# ---------------------------------------------------------------------------------------------
+# In a run
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_takes_a_module_as_it_is_and_tells_of_it():
+    module = nn.Linear(2, 1)
+    whole = RunConfig(heat(10, 4, 4), module)
+    assert whole.network == Module(module)
+    told = json.loads(json.dumps(describe(whole)))["network"]
+    assert told == {
+        "type": "Module",
+        "module": "Linear(in_features=2, out_features=1, bias=True)",
+        "path": "auto",
+        "modes": 1,
+        "mapped": True,
+    }
+    assert describe(RunConfig(heat(10, 4, 4), Module(Normed)))["network"]["module"] == "Normed"
+    several = RunConfig(heat(10, 4, 4), {"u": module})
+    assert several.network == {"u": Module(module)}
+    for run in (whole, several):
+        changed = parse_overrides(run, ["--seed", "3"], "sngd")
+        assert changed == dataclasses.replace(run, seed=3)
+    assert parse_overrides(RunConfig(heat(10, 4, 4)), ["--network.hidden", "5"], "sngd").network == MLP((5,))
+    with pytest.raises(ValueError, match="network=<class"):
+        RunConfig(heat(10, 4, 4), Normed)
+
+
+def test_a_module_in_a_config_file_is_planned_trained_and_evaluated(tmp_path, capsys):
+    from sngd.cli import main
+
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from torch import nn\n"
+        "from sngd import Module, RunConfig\n"
+        "from sngd.problems import heat\n"
+        "def make(inputs, outputs):\n"
+        "    return nn.Sequential(nn.Linear(inputs, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, outputs))\n"
+        "run = RunConfig(heat(40, 10, 10), Module(make), max_steps=2, evaluate_points=50, device='cpu')\n"
+    )
+    assert load_source(path)[0].network.module.__name__ == "make"
+    assert main(["plan", str(path)]) in (0, None)
+    assert "Sequential(general path, P=37)" in capsys.readouterr().out
+    folder = tmp_path / "run"
+    assert main(["train", str(path), "--run-dir", str(folder)]) in (0, None)
+    assert "general path" in capsys.readouterr().out
+    assert main(["train", str(path), "--run-dir", str(folder), "--resume", "--max-steps", "3"]) in (0, None)
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 3
+    assert main(["eval", str(folder)]) in (0, None)
+    assert json.loads((folder / "config.json").read_text())["fields"]["network"]["module"] == "make"
+
+
+def test_attention_on_a_line_of_one_coordinate():
+    network = Module(Attention).build(Box(x=(0, 2)), 2, 0)
+    z = network.forward(network.initial, torch.rand(3, 1, dtype=torch.float64), TaylorRules(SECOND))
+    assert z.shape == (3, 3, 2)
