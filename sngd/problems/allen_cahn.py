@@ -61,9 +61,10 @@ def allen_cahn(
         interior: points of the equation.
         initial: points at t = 0.
         weight: w of the equation, against 1 of the start.
-        subtract_kink: let the network be what `kink` leaves of u, which is smooth; else u itself.
+        subtract_kink: let the network be what `kink` leaves of u, smooth and even in x; else u itself,
+            without that symmetry, for sines help to follow the kink.
     """
-    domain = Box(x=(-1, 1), t=(0, 1), periodic="x")
+    domain = Box(x=(-1, 1), t=(0, 1), periodic="x", even="x" if subtract_kink else ())
     X, T = domain.axes
     smooth = load_reference("allen_cahn")
 

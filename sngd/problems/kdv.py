@@ -27,7 +27,9 @@ __all__ = ["kdv"]
 _STORED = 0.0025
 
 
-def kdv(dispersion: float = _STORED, interior: int = 8192, initial: int = 1024, weight: float = 1.0) -> Problem:
+def kdv(
+    dispersion: float = _STORED, interior: int = 8192, initial: int = 1024, weight: float = 1.0
+) -> Problem:
     """The equation with so many collocation points inside and at the start.
 
     Args:

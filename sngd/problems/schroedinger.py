@@ -37,7 +37,10 @@ _IMAGES = 6
 
 
 def schroedinger(
-    start: Literal["images", "sech"] = "images", interior: int = 8192, initial: int = 1024, weight: float = 1.0
+    start: Literal["images", "sech"] = "images",
+    interior: int = 8192,
+    initial: int = 1024,
+    weight: float = 1.0,
 ) -> Problem:
     """The equation for the fields u, v with so many collocation points inside and at the start.
 
@@ -52,7 +55,7 @@ def schroedinger(
     """
     if start not in ("images", "sech"):
         raise ValueError(f'schroedinger: start={start!r} must be "images" or "sech"')
-    domain = Box(x=(-5, 5), t=(0, pi / 2), periodic="x")
+    domain = Box(x=(-5, 5), t=(0, pi / 2), periodic="x", even="x")
     X, T = domain.axes
     stored = load_reference("schroedinger") if start == "images" else None
     pulses = range(-_IMAGES, _IMAGES + 1) if start == "images" else (0,)
