@@ -1,9 +1,8 @@
 """What the configs of the library reach: each for several seeds, every run in a process of its own.
 
 Every run is a line of results/DEVICE/library.json; median and range over the seeds go to
-sngd/problems/best.json, where `sngd problems` reads them. Both are rewritten after every config; what they hold
-of others stays. A run counts by the error it ended with, whatever its least one was, and a failed run as an
-infinite error.
+sngd/problems/best.json, where `sngd problems` reads them. Both are rewritten after every config; what they
+hold of others stays. A run counts by the error it ended with, not by its least; a failed one as infinite.
 
 Run: python -m benchmarks.library wave helmholtz --seeds 3 --ranks 2
 """

@@ -12,6 +12,7 @@ Source: Raissi, Perdikaris and Karniadakis, "Physics-informed neural networks", 
 from __future__ import annotations
 
 from math import pi
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,25 +26,45 @@ __all__ = ["allen_cahn", "kink"]
 
 _DIFFUSION = 1e-4
 _REACTION = 5.0
+# Added to t, so that no width is zero; it rounds the kink of the start by 2e-10.
+_SOON = 1e-16
 
 
-def kink(x: Tensor, t: Tensor) -> Tensor:
-    """The solution of u_t = 1e-4 u_xx − 10 u that starts from 2|y| − y², y the distance to the seam, (n,).
+def kink(x: Any, t: Any) -> Any:
+    """The solution of u_t = 1e-4 u_xx − 10 u that starts from 2|y| − y², y the distance to the seam.
 
     −10 u is the reaction about u = −1, the value at the seam. On [−1, 1] that start has a kink at the seam
     alone. |y| diffuses to y erf(y/ℓ) + ℓ/√π exp(−y²/ℓ²) with ℓ² = 4·10⁻⁴ t; seams of other periods are too
     far to be felt.
+
+    Args:
+        x: tensor (n,), or a jet of its values.
+        t: the same, ≥ 0.
+
+    Returns:
+        The same, (n,).
     """
-    y = torch.remainder(x, 2) - 1
-    width = torch.sqrt(4 * _DIFFUSION * t)
-    z = y / width.clamp_min(1e-300)
-    modulus = y * torch.erf(z) + width / pi**0.5 * torch.exp(-z * z)
+    values = x.value if isinstance(x, Jet) else x
+    y = x + (torch.remainder(values, 2) - 1 - values)  # the shift is constant but for the seam's other side
+    width = torch.sqrt(4 * _DIFFUSION * (t + _SOON))
+    z = y / width
+    modulus = y * torch.erf(z) + width * torch.exp(-z * z) / pi**0.5
     return torch.exp(-2 * _REACTION * t) * (2 * modulus - y * y - 2 * _DIFFUSION * t)
 
 
-def allen_cahn(interior: int = 8192, initial: int = 1024) -> Problem:
-    """The Allen–Cahn equation with so many collocation points inside and at the start."""
-    domain = Box(x=(-1, 1), t=(0, 1), periodic="x")
+def allen_cahn(
+    interior: int = 8192, initial: int = 1024, weight: float = 1.0, subtract_kink: bool = False
+) -> Problem:
+    """The Allen–Cahn equation with so many collocation points inside and at the start.
+
+    Args:
+        interior: points of the equation.
+        initial: points at t = 0.
+        weight: w of the equation, against 1 of the start.
+        subtract_kink: let the network be what `kink` leaves of u, smooth and even in x; else u itself,
+            without that symmetry, for sines help to follow the kink.
+    """
+    domain = Box(x=(-1, 1), t=(0, 1), periodic="x", even="x" if subtract_kink else ())
     X, T = domain.axes
     smooth = load_reference("allen_cahn")
 
@@ -57,8 +78,12 @@ def allen_cahn(interior: int = 8192, initial: int = 1024) -> Problem:
         x, t = p[X].value, p[T].value
         return kink(x, t) + smooth(x, t)[0]
 
+    def with_kink(rest: Jet, p: Points) -> Any:
+        return rest + kink(p[X], p[T])
+
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", start, domain.face(t=0), initial),
     ]
-    return Problem(domain, conditions, solution=solution, name="allen_cahn")
+    ansatz = with_kink if subtract_kink else None
+    return Problem(domain, conditions, ansatz=ansatz, solution=solution, name="allen_cahn")

@@ -28,13 +28,16 @@ __all__ = ["kdv"]
 _STORED = 0.0025
 
 
-def kdv(dispersion: float = _STORED, interior: int = 8192, initial: int = 1024) -> Problem:
+def kdv(
+    dispersion: float = _STORED, interior: int = 8192, initial: int = 1024, weight: float = 1.0
+) -> Problem:
     """The equation with so many collocation points inside and at the start.
 
     Args:
         dispersion: δ > 0. There is a reference for 0.0025; other values have no solution to compare with.
         interior: points of the equation.
         initial: points at t = 0.
+        weight: w of the equation, against 1 of the start.
 
     Raises:
         ValueError: dispersion is not positive.
@@ -56,7 +59,7 @@ def kdv(dispersion: float = _STORED, interior: int = 8192, initial: int = 1024) 
         return stored(p[X].value, p[T].value)[0]
 
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", start, domain.face(t=0), initial),
     ]
     return Problem(

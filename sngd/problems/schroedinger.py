@@ -38,7 +38,10 @@ _IMAGES = 6
 
 
 def schroedinger(
-    start: Literal["images", "sech"] = "images", interior: int = 8192, initial: int = 1024
+    start: Literal["images", "sech"] = "images",
+    interior: int = 8192,
+    initial: int = 1024,
+    weight: float = 1.0,
 ) -> Problem:
     """The equation for the fields u, v with so many collocation points inside and at the start.
 
@@ -46,13 +49,14 @@ def schroedinger(
         start: "images" or "sech"; the latter has no solution to compare with.
         interior: points of the equation.
         initial: points at t = 0.
+        weight: w of the equation, against 1 of the start.
 
     Raises:
         ValueError: start is neither of the two.
     """
     if start not in ("images", "sech"):
         raise ValueError(f'schroedinger: start={start!r} must be "images" or "sech"')
-    domain = Box(x=(-5, 5), t=(0, pi / 2), periodic="x")
+    domain = Box(x=(-5, 5), t=(0, pi / 2), periodic="x", even="x")
     X, T = domain.axes
     stored = load_reference("schroedinger") if start == "images" else None
     pulses = range(-_IMAGES, _IMAGES + 1) if start == "images" else (0,)
@@ -80,7 +84,7 @@ def schroedinger(
         return (d(u, X) ** 2 + d(v, X) ** 2) / 2 - intensity * intensity / 2
 
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", pulse, domain.face(t=0), initial),
     ]
     return Problem(
