@@ -43,7 +43,7 @@ def test_an_unknown_name_gets_near_ones_and_all():
         config_path("problems:transprt")
     said = str(caught.value)
     assert said.startswith(
-        "the library has no problem 'transprt': did you mean transport? It has beam, burgers,"
+        "the library has no problem 'transprt': did you mean transport? It has allen_cahn, beam, burgers,"
     )
     for name in names():
         assert name in said
