@@ -1,9 +1,9 @@
 """Lid-driven cavity: steady Navier–Stokes equations at Re = 100 on [0,1]², u = 1 on the lid, for u, v, p.
 
 Reference: spectral solution. Source: Ghia, Ghia and Shin 1982; Botella and Peyret 1998 for the flow of the
-lid's two corners, where velocities jump and the pressure is infinite: it is known in closed form to two terms,
-and the network is the rest. 1,500 + 400 points drawn anew before every step,
-tanh 2-24-24-24-3, P = 1,347.
+lid's two corners, where velocities jump and the pressure is infinite: it is known in closed form to two
+terms, and the network is the rest. 1,500 + 400 points drawn anew before every step, tanh 2-24-24-24-3,
+P = 1,347.
 """
 
 from sngd import MLP, RunConfig
