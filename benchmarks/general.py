@@ -1,7 +1,7 @@
 """Rows of the Jacobian and JᵀJΩ: the general path against the factored one, of the same network.
 
-Network tanh 2-32-32-32-32-1 (P = 3,297) as nn.Sequential, 2,000 points, Laplacian residual, one thread; numbers
-that one call of the module may take (`sngd.general`) swept. Seconds of processor time: other programs do not count.
+Network tanh 2-32-32-32-32-1 (P = 3,297) as nn.Sequential, 2,000 points, Laplacian residual, one thread; the
+numbers that one call of the module may take (`sngd.general`) are swept. Seconds of processor time.
 
 Run: python -m benchmarks.general
 """

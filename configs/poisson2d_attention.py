@@ -1,7 +1,7 @@
 """Poisson's equation with a small transformer: −Δu = 2π² sin πx sin πy on [0,1]², u = 0 on the boundary.
 
-Any torch.nn.Module is a network of a run: it takes points (n, inputs) and returns fields (n, outputs). This one
-makes a token of each coordinate, and one that reads.
+Any torch.nn.Module is a network of a run: it takes points (n, inputs) and returns fields (n, outputs). This
+one makes a token of each coordinate, and one that reads.
 
 Source: Müller and Zeinhofer, ICML 2023 (equation); 300 + 80 fixed points.
 """

@@ -87,8 +87,8 @@ def _check_start(network: AnyNetwork, ranks: Ranks, device: torch.device) -> Non
     marks = ranks.gather(torch.stack([start.sum(), start.norm()]), "control")
     if not bool((marks == marks[0]).all()):
         raise ValueError(
-            f"network {network!r} starts from other parameters on every rank: call torch.manual_seed before the "
-            "config file makes the module, or give a function that makes it, Module(function)"
+            f"network {network!r} starts from other parameters on every rank: call torch.manual_seed before "
+            "the config file makes the module, or give a function that makes it, Module(function)"
         )
 
 

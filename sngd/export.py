@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sngd.evaluate import compare
 from sngd.fields import fields_at
@@ -218,8 +219,31 @@ class Fields(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The fields at points (n, d), (n, fields)."""
         # point by point: what is traced knows nothing of their number, however the code asks for it
-        one = lambda row: fields_at(self.problem, self.network, self.theta, row[None])[0]  # noqa: E731
-        return torch.vmap(one)(x)
+        return torch.vmap(self._at)(x)
+
+    def _at(self, row: Tensor) -> Tensor:
+        with _Joining():
+            return fields_at(self.problem, self.network, self.theta, row[None])[0]
+
+
+class _Joining(TorchFunctionMode):
+    """torch.cat by sums of padded parts: its own rule under vmap fixes how many points a program takes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Every call of torch within the context."""
+        if func in (torch.cat, torch.concat, torch.concatenate):
+            return self._join(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _join(self, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+        parts = [part for part in tensors if part.numel()] or [tensors[0]]
+        beyond = [0, 0] * (-1 - dim if dim < 0 else parts[0].ndim - 1 - dim)
+        total, start, joined = sum(part.shape[dim] for part in parts), 0, []
+        for part in parts:
+            stop = start + part.shape[dim]
+            joined.append(nn.functional.pad(part, [*beyond, start, total - stop]))
+            start = stop
+        return torch.stack(joined).sum(0)
 
 
 def export_network(

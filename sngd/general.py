@@ -91,7 +91,7 @@ class GeneralNetwork:
         """The same network in another dtype or on another device, with a copy of the module."""
         module = copy.deepcopy(self.module).to(dtype=dtype, device=device)
         other = GeneralNetwork(self.embedding.to(dtype, device), module, self.outputs, self.initial)
-        other._verified = self._verified
+        other._verified, other._saved = self._verified, self._saved
         return other
 
     def split(self, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -203,8 +203,10 @@ class GeneralNetwork:
         """
         rules, theta = TaylorRules(channels), self.initial.to(x.device)
         order = len(make_recipe(channels).groups[0][0])
-        speeds = torch.cat([self.embedding.scale, self.embedding.waves], dim=1).norm(dim=1)
-        v = torch.linspace(1.0, 0.5, len(speeds), dtype=x.dtype, device=x.device) / speeds
+        features = self.embedding
+        speeds = torch.cat([features.scale, features.waves, features.even], dim=1).norm(dim=1)
+        v = torch.linspace(1.0, 0.5, len(speeds), dtype=x.dtype, device=x.device)
+        v = v / torch.where(speeds > 0, speeds, 1.0)
         with elementary(), self._named_failures():
             error, m = error_of_nests(partial(self._values, self._tensors(theta)), x, v, order)
         self._refuse(error, f"derivative of order {m}")

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from sngd.activations import NETWORK_ACTIVATIONS
 from sngd.checks import whole
+from sngd.embedding import Embedding, embed
 from sngd.forward_mode import elementary
 from sngd.general import GeneralNetwork
 from sngd.geometry.shape import Shape
-from sngd.networks import Embedding, Network, NetworkConfig, embed
+from sngd.networks import Network, NetworkConfig
 
 __all__ = ["AnyConfig", "Module", "Path", "given_as_instance", "wrapped"]
 
@@ -41,8 +42,9 @@ class Module:
     """A torch module as the network, e.g. Module(lambda inputs, outputs: MyTransformer(inputs, outputs)).
 
     The module's `inputs` are one per free axis, mapped to [−1, 1] over the domain's bounds, then cosines and
-    sines of the harmonics of periodic ones. Buffers and parameters without requires_grad stay as they are,
-    tied parameters count once. All is computed in the run's precision, whatever the module's own.
+    sines of the harmonics of periodic ones, then cosines of even ones. Buffers and parameters without
+    requires_grad stay as they are, tied parameters count once. All is computed in the run's
+    precision, whatever the module's own.
 
     Args:
         module: a function (inputs, outputs) → torch.nn.Module, called under a generator with the run's seed;
@@ -152,7 +154,8 @@ def given_as_instance(config: Any) -> bool:
 
 def _unmapped(embedding: Embedding) -> Embedding:
     scale = (embedding.scale != 0).to(embedding.scale.dtype)
-    return Embedding(scale, torch.zeros_like(embedding.offset), embedding.waves)
+    still = torch.zeros_like(embedding.offset)
+    return Embedding(scale, still, embedding.waves, embedding.even, embedding.middle)
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

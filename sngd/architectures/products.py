@@ -113,7 +113,7 @@ class _GaborFilter:
         for feature, centre in enumerate(centres.split(self.width, dim=1)):
             distance = distance - 2 * (h[..., feature : feature + 1] * centre)
             norms = norms + centre * centre
-        distance = torch.cat([distance[:1] + norms, distance[1:]])
+        distance[0] += norms
         exponent = distance * (-0.5 * precision)
         envelope = run.pointwise(exponent, ACTIVATIONS["exp"])
         return run.product(envelope, run.pointwise(self.wave(run, h), ACTIVATIONS["sin"]))

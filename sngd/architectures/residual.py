@@ -178,7 +178,9 @@ class _Waves:
     def __call__(self, run: Pass, h: Tensor) -> Tensor:
         """(C, n, in) → (C, n, 2 count)."""
         z = self.phase(run, h)
-        return torch.cat([run.pointwise(z, ACTIVATIONS["cos"]), run.pointwise(z, ACTIVATIONS["sin"])], dim=2)
+        both = [run.pointwise(z, ACTIVATIONS["cos"]), run.pointwise(z, ACTIVATIONS["sin"])]
+        # torch.cat would fix the number of points where the network is exported
+        return torch.stack(both, dim=2).flatten(2)
 
 
 @dataclass(frozen=True)

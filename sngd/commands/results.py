@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import sys
@@ -13,23 +14,27 @@ from typing import Any
 import rich.box
 import rich.console
 import rich.table
+from torch import Tensor
 
 from sngd.audience import PICTURES, draw
 from sngd.coefficient import Coefficient
 from sngd.commands.common import restore, run_folder_parser
+from sngd.conservation import conservation
 from sngd.devices import pick_device
-from sngd.evaluate import Evaluation, residual_norms
+from sngd.domain import Box
+from sngd.evaluate import Evaluation, residual_norms, time_axis
 from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
 from sngd.fields import coefficient_values
-from sngd.integrals import integrals_over_time
 from sngd.launcher import Launch
+from sngd.networks import AnyNetwork
+from sngd.norms import sobolev_errors
 from sngd.problem import Problem
 from sngd.tracking.base import plain
 
 __all__ = ["evaluate", "export", "plot"]
 
-# A residual's points carry derivatives: so many of them take as long as all others.
-_RESIDUAL_POINTS = 10_000
+# Points that carry derivatives: so many of them take as long as all others.
+_POINTS_WITH_SLOPES = 10_000
 
 
 def evaluate(given: list[str]) -> int:
@@ -54,14 +59,32 @@ def evaluate(given: list[str]) -> int:
     report["over_time"] = evaluation.over_time(theta)
     found = coefficient_values(run.problem, theta)
     report["coefficients"] = {name: _beside(c, found[name]) for name, c in run.problem.unknowns.items()}
-    report["integrals"] = integrals_over_time(run.problem, network, theta)
-    held_out = min(options.points, _RESIDUAL_POINTS)
-    report["residuals"] = residual_norms(run.problem, network, theta, held_out)
+    few = min(options.points, _POINTS_WITH_SLOPES)
+    report["h1"] = _errors_with_slopes(run.problem, network, theta, evaluation.points[:few])
+    report["conserved"] = _drifts(run.problem, network, theta)
+    report["residuals"] = residual_norms(run.problem, network, theta, few)
     if options.json or not sys.stdout.isatty():
         print(json.dumps(plain(report), indent=2))
     else:
         _show(report, options.run, run.problem, rich.console.Console(highlight=False, emoji=False))
     return 0
+
+
+def _errors_with_slopes(problem: Problem, network: AnyNetwork, theta: Tensor, x: Tensor) -> dict[str, Any]:
+    """Relative errors in H¹ by field; why there are none, where that is so."""
+    if problem.solution is None:
+        return {}
+    found = sobolev_errors(problem, network, theta, x)
+    return {name: dataclasses.asdict(error) for name, error in found.items()}
+
+
+def _drifts(problem: Problem, network: AnyNetwork, theta: Tensor) -> dict[str, Any]:
+    """How far integrals drift that should not change, by their names."""
+    axis = time_axis(problem.domain.names)
+    if axis is None or not problem.conserved or not isinstance(problem.domain, Box):
+        return {}
+    found = conservation(problem, network, theta, problem.conserved, axis)
+    return {name: dataclasses.asdict(drift) for name, drift in found.items()}
 
 
 def _beside(coefficient: Coefficient, value: float) -> dict[str, float | None]:
@@ -76,10 +99,13 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
     if problem.solution is None:
         console.print("no known solution to compare with")
     else:
-        rows = [(n, report["fields"][n], report["fields_max_error"][n]) for n in problem.fields]
+        rows = [
+            (n, report["fields"][n], report["h1"][n]["norm"], report["fields_max_error"][n])
+            for n in problem.fields
+        ]
         if len(rows) > 1:
-            rows.append(("all", report["relative_l2"], report["max_error"]))
-        console.print(_table(("field", "relative L2 error", "largest error"), rows))
+            rows.append(("all", report["relative_l2"], None, report["max_error"]))
+        console.print(_table(("field", "relative L2 error", "relative H1 error", "largest error"), rows))
     if report["coefficients"]:
         heads = ("coefficient", "value", "exact", "error")
         rows = [(name, *(c[head] for head in heads[1:])) for name, c in report["coefficients"].items()]
@@ -91,12 +117,10 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
         every = max(1, (len(over["times"]) - 1) // 10)
         moments = [f"{moment:.4g}" for moment in over["times"]]
         console.print(_table(heads, list(zip(moments, *columns, strict=True))[::every]))
-    if (over := report["integrals"]) is not None:
-        columns = [*over["fields"].values(), over["square"]]
-        heads = (over["axis"], *(f"∫{name}" for name in over["fields"]), "∫Σu²" if columns[2:] else "∫u²")
-        moments = [f"{moment:.4g}" for moment in over["times"]]
-        drift = [f"{value:.2e}" for value in over["drift"].values()]
-        console.print(_table(heads, [*zip(moments, *columns, strict=True), ("drift", *drift)], ".8g"))
+    if report["conserved"]:
+        about = ("conserved", "relative drift", "of which quadrature")
+        drifts = [(name, drift["drift"], drift["quadrature"]) for name, drift in report["conserved"].items()]
+        console.print(_table(about, drifts))
     norms = [(name, n["rms"], n["max"]) for name, n in report["residuals"].items()]
     console.print(_table(("residual of", "root mean square", "largest"), norms))
 

@@ -142,7 +142,8 @@ def _maps(
     if horizontal in TIME or not 1 / _ELONGATED <= ratio <= _ELONGATED:
         ratio = 1.0  # not to scale
     width = min(2.4, 3.0 / ratio)
-    figure.set_size_inches((width + 0.8) * columns + 0.4, (width * ratio + 0.5) * len(names) + 0.4)
+    beside = 0.4 if columns > 1 else 1.0  # of one map alone both labels stand outside of it
+    figure.set_size_inches((width + 0.8) * columns + beside, (width * ratio + 0.5) * len(names) + 0.4)
     panels = figure.subplots(len(names), columns, squeeze=False, sharex=True, sharey=True)
     for row, name in enumerate(names):
         pictures = [(f"{italic(name)}, network", u[row])]

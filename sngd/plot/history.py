@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sngd.plot.style import BLUE, COLOURS, GREY, ORANGE, column, italic, line, picture, shades
+from sngd.plot.style import BLUE, COLOURS, GREY, ORANGE, column, italic, line, picture, shades, widen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,6 +151,8 @@ def plot_coefficients(
                 error, below = np.abs(values - known[name]), grid[1, number]
                 line(below, step, error, color=ORANGE)
                 below.set(ylabel="|error|", yscale="log" if below.lines else "linear")
+                if below.lines:
+                    widen(below)
             elif rows == 2:
                 grid[1, number].remove()
             line(top, step, values, positive=False, color=BLUE, label="found")

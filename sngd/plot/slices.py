@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sngd.evaluate import Evaluation, compare, time_axis
 from sngd.networks import AnyNetwork
-from sngd.plot.style import COLOURS, italic, line, picture, shades
+from sngd.plot.style import COLOURS, italic, line, picture, shades, widen
 from sngd.problem import Problem
 
 if TYPE_CHECKING:
@@ -161,15 +161,7 @@ def plot_time(problem: Problem, network: AnyNetwork, theta: Tensor, path: str | 
         axes.set(xlabel=italic(over["axis"]), ylabel=_ERROR, xlim=times[[0, -1]])
         if axes.lines:
             axes.set_yscale("log")
-            _widen(axes)
+            widen(axes)
             if curves:
                 axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
     return Path(path)
-
-
-def _widen(axes: Axes) -> None:
-    """At least one decade, so that a small change does not look large and ticks are powers of ten."""
-    low, high = axes.get_ylim()
-    if high < 10 * low:
-        middle = (low * high) ** 0.5
-        axes.set_ylim(middle / 10**0.5, middle * 10**0.5)

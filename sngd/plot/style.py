@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "column", "italic", "line", "picture", "shades"]
+__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "column", "italic", "line", "picture", "shades", "widen"]
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 # Okabe and Ito's colours, told apart by the colour-blind too; then dashed, then dotted.
@@ -78,3 +78,11 @@ def shades(count: int) -> Any:
     from matplotlib import colormaps
 
     return colormaps["viridis"](np.linspace(0.92, 0.0, count) if count > 1 else [0.0])
+
+
+def widen(axes: Axes) -> None:
+    """At least one decade, so that a small change does not look large and ticks are powers of ten."""
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        middle = (low * high) ** 0.5
+        axes.set_ylim(middle / 10**0.5, middle * 10**0.5)

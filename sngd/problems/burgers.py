@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
@@ -60,4 +61,6 @@ def burgers(
         Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", start, domain.face(t=0), initial),
     ]
-    return Problem(domain, conditions, solution=solution, name="burgers")
+    return Problem(
+        domain, conditions, solution=solution, conserved=[Conserved("mass", lambda u, p: u)], name="burgers"
+    )

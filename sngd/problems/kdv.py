@@ -17,6 +17,7 @@ from math import pi
 import torch
 from torch import Tensor
 
+from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
@@ -61,4 +62,14 @@ def kdv(
         Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", start, domain.face(t=0), initial),
     ]
-    return Problem(domain, conditions, solution=None if stored is None else solution, name="kdv")
+    return Problem(
+        domain,
+        conditions,
+        solution=None if stored is None else solution,
+        conserved=[
+            Conserved("mass", lambda u, p: u),
+            Conserved("momentum", lambda u, p: u * u),
+            Conserved("energy", lambda u, p: u**3 / 6 - dispersion / 2 * d(u, X) ** 2),
+        ],
+        name="kdv",
+    )

@@ -18,6 +18,7 @@ from math import tau
 import torch
 from torch import Tensor
 
+from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
@@ -61,4 +62,10 @@ def kuramoto_sivashinsky(until: float = _UNTIL, interior: int = 8192, initial: i
         Condition("equation", equation, domain.interior, interior),
         Condition("initial", start, domain.face(t=0), initial),
     ]
-    return Problem(domain, conditions, solution=solution, name="kuramoto_sivashinsky")
+    return Problem(
+        domain,
+        conditions,
+        solution=solution,
+        conserved=[Conserved("mass", lambda u, p: u)],
+        name="kuramoto_sivashinsky",
+    )

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
@@ -77,6 +78,11 @@ def schroedinger(
         assert stored is not None
         return stored(p[X].value, p[T].value)
 
+    def energy(h: tuple[Jet, Jet], p: Points) -> Jet:
+        u, v = h
+        intensity = u * u + v * v
+        return (d(u, X) ** 2 + d(v, X) ** 2) / 2 - intensity * intensity / 2
+
     conditions = [
         Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", pulse, domain.face(t=0), initial),
@@ -86,5 +92,9 @@ def schroedinger(
         conditions,
         fields=("u", "v"),
         solution=None if stored is None else solution,
+        conserved=[
+            Conserved("mass", lambda h, p: h[0] * h[0] + h[1] * h[1]),
+            Conserved("energy", energy),
+        ],
         name="schroedinger",
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
@@ -39,4 +40,10 @@ def transport(speed: float = 30.0, interior: int = 2048, initial: int = 512) -> 
         Condition("equation", equation, domain.interior, interior),
         Condition("initial", start, domain.face(t=0), initial),
     ]
-    return Problem(domain, conditions, solution=solution, name="transport")
+    return Problem(
+        domain,
+        conditions,
+        solution=solution,
+        conserved=[Conserved("mass", lambda u, p: u), Conserved("energy", lambda u, p: u * u)],
+        name="transport",
+    )

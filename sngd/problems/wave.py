@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
@@ -73,4 +74,10 @@ def wave(
         Condition("initial", start, domain.face(t=0), initial),
         Condition("walls", held, domain.boundary("x"), walls),
     ]
-    return Problem(domain, conditions, solution=solution, name="wave")
+    return Problem(
+        domain,
+        conditions,
+        solution=solution,
+        conserved=[Conserved("energy", lambda u, p: d(u, T) ** 2 + speed**2 * d(u, X) ** 2)],
+        name="wave",
+    )

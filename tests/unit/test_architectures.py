@@ -10,6 +10,7 @@ import torch
 from sngd import MLP, Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.composite import Composite, Constants
 from sngd.domain import Box
+from sngd.export import export_network
 from sngd.jacobian import FactoredJacobian
 from sngd.networks import NetworkConfig
 from sngd.taylor import Laplacian, TaylorRules, close, parts
@@ -245,3 +246,14 @@ def test_a_separable_network_is_a_sum_of_products() -> None:
 def test_bad_configurations_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_an_exported_network_takes_any_number_of_points(tmp_path) -> None:
+    problem = CASES["burgers"](9).problem
+    network = PirateNet(4, blocks=1).build(problem.domain, 1, 0)
+    theta = start(network)
+    path = export_network(problem, network, theta, tmp_path / "network.pt2")
+    program = torch.export.load(path).module()
+    for points in (1, 7):
+        x = problem.domain.interior.sample(0, points, (0, 0, 0))
+        assert relative_error(program(x).detach(), network(theta, x)) < 1e-13

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from sngd.coefficient import Coefficient
+from sngd.composite import build_network
 from sngd.domain import Box
 from sngd.evaluate import predict
 from sngd.export import Sampled, default_counts, export_fields, export_network, read_points
+from sngd.fields import coefficient_values
 from sngd.networks import MLP, SIREN
+from sngd.problem import Condition, Problem
 from tests.pictures import Ring, build
 
 NAMES = ("x", "y")
@@ -178,6 +182,28 @@ def reads(path: Path):
 
 PERIODIC = (Box(x=(-1, 1), t=(0, 1), periodic="x"), MLP((7, 6)), ("u", "v"))
 SINE = (Box(x=(0, 1), y=(0, 1), z=(0, 1)), SIREN((6, 5)), ("u",))
+
+
+def test_an_ansatz_and_coefficients_belong_to_the_fields(tmp_path):
+    domain = Box(x=(0, 1), y=(0, 1))
+    X, Y = domain.axes
+    problem = Problem(
+        domain,
+        [Condition("c", lambda w, p: w[0] * p["kappa"], domain.interior, points=4)],
+        fields=("u", "v"),
+        coefficients={"kappa": Coefficient(2.0, lower=0.0), "c": 3.0},
+        ansatz=lambda n, p: (p[X] * (1 - p[X]) * n[0] + p["kappa"], p["c"] * torch.sin(p[Y]) + n[1]),
+    )
+    network = build_network(problem, MLP((5,)), seed=1)
+    theta = network.initial + 0.1
+    x = domain.interior.sample(0, 9, (1, 2, 3))
+    found = reads(export_network(problem, network, theta, tmp_path / "n.pt2"))(x)
+    torch.testing.assert_close(found, predict(problem, network, theta, x), rtol=1e-12, atol=1e-12)
+    ends = torch.tensor([[0.0, 0.3], [1.0, 0.9]], dtype=torch.float64)
+    kappa = coefficient_values(problem, theta)["kappa"]
+    values = reads(tmp_path / "n.pt2")(ends)[:, 0]
+    assert kappa != 2.0
+    torch.testing.assert_close(values, torch.full_like(values, kappa), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("case", "form"), [(PERIODIC, "pt2"), (SINE, "pt2"), (PERIODIC, "onnx")])

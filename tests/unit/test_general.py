@@ -232,7 +232,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_optimizer_and_precision_trains_a_module(name):
     optimizer, precision = OTHERS[name]
-    run = {"optimizer": optimizer, "precision": precision, "network": Module(Normed), "max_steps": 3}
+    run = {"optimizer": optimizer, "precision": precision, "network": Module(Normed), "max_steps": 2}
     alone, trained = _losses(**run)
     assert isinstance(trained.network, GeneralNetwork)
     assert alone.losses[-1] < 0.95 * alone.losses[0]
@@ -259,8 +259,7 @@ def test_a_bounded_plan_takes_the_steps_of_a_free_one():
         objective = Objective(case.collocation(), LocalRanks(), plan)
         state = objective.evaluate(parameters(objective.collocation))
         stepper = SNGD(rank=12).start(objective, state, 0, objective.collocation.row_count)
-        for number in (1, 2):
-            stepper.step(objective, number)
+        stepper.step(objective, 1)
         losses.append(stepper.state.loss)
     assert losses[1] == pytest.approx(losses[0], rel=1e-8)
 

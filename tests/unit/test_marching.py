@@ -386,8 +386,7 @@ def test_marching_is_the_same_on_any_number_of_ranks():
 
     alone, *_ = on_ranks(1, losses)
     assert len(alone) == 9
-    for size in (2, 4):
-        assert on_ranks(size, losses)[0] == pytest.approx(alone, rel=1e-5)
+    assert on_ranks(3, losses)[0] == pytest.approx(alone, rel=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -172,6 +172,17 @@ def test_periodic_to_the_third_order(module):
     assert relative_error(a, b) < 1e-12
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_even_about_the_middle_to_the_third_order(mapped):
+    domain = Box(x=(0, 3), t=(1, 2), even="x")
+    network = Module(Normed, mapped=mapped).build(domain, 1, 0)
+    left, right = (torch.tensor([[1.5 + s, 1.2]], dtype=torch.float64) for s in (-0.4, 0.4))
+    rules = TaylorRules(close({(0, 0, 0), (0, 1)}))
+    a, b = (network.forward(network.initial, network.embed(x, rules.channels), rules) for x in (left, right))
+    signs = torch.tensor([(-1.0) ** channel.count(0) for channel in rules.channels], dtype=torch.float64)
+    assert relative_error(signs.view(-1, 1, 1) * a, b) < 1e-12
+
+
 def test_coordinates_are_mapped_unless_they_are_to_be_left():
     module = nn.Sequential(nn.Linear(2, 1), nn.SiLU(), nn.Linear(1, 1))
     with torch.no_grad():

@@ -15,25 +15,33 @@ from matplotlib.image import imread
 
 from sngd.cli import main
 from sngd.commands.common import restore
+from sngd.conservation import conservation
 from sngd.evaluate import Evaluation, residual_norms
-from sngd.integrals import integrals_over_time
+from sngd.norms import sobolev_errors
 
 HEAT = """
-from sngd import MLP, SNGD, RunConfig
+from sngd import MLP, SNGD, Conserved, RunConfig
 from sngd.problems import heat
 
-run = RunConfig(heat(60, 10, 20), MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=3, device="cpu")
+problem = heat(60, 10, 20)
+problem.conserved = (Conserved("mass", lambda u, p: u), Conserved("square", lambda u, p: u * u))
+run = RunConfig(problem, MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=3, device="cpu")
 """
 UNSOLVED = """
-from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
+from sngd import MLP, SNGD, Coefficient, Condition, Problem, RunConfig, d
+from sngd.data import Data
+from sngd.geometry import Ball
 
-domain = Box(x=(0, 1), y=(0, 1))
+domain = Ball(x=0, y=0, radius=1)
 X, Y = domain.axes
+data = Data(domain, [[0.1 * i, 0.05 * i] for i in range(5)], {"u": [1.0] * 5})
 conditions = [
-    Condition("equation", lambda w, p: (d(w[0], X), d(w[1], Y) - 1), domain.interior, 40),
-    Condition("walls", lambda w, p: w[0] - w[1], domain.boundary(), 20),
+    Condition("equation", lambda w, p: (d(w[0], X) - p["k"], d(w[1], Y) - 1), domain.interior, 40),
+    Condition("walls", lambda w, p: w[0] - w[1] * p.normal[X], domain.boundary(), 20, 1.0, "latin_hypercube"),
+    Condition("measured", lambda w, p: w[0] - p.data["u"] * p["l"], data, 5),
 ]
-problem = Problem(domain, conditions, fields=("u", "v"), name="unsolved")
+unknown = {"k": Coefficient(1.5, lower=0.0, exact=2.0), "l": Coefficient(1.0)}
+problem = Problem(domain, conditions, fields=("u", "v"), coefficients=unknown, name="unsolved")
 run = RunConfig(problem, MLP(hidden=(6,)), SNGD(rank=8), max_steps=2, device="cpu")
 """
 
@@ -73,7 +81,12 @@ def test_eval_tells_errors_over_time_and_residuals(copies, capsys):
     errors = evaluation.errors(theta)
     assert told | errors == told
     assert told["over_time"] == evaluation.over_time(theta)
-    assert told["integrals"] == integrals_over_time(run.problem, network, theta)
+    drifts = conservation(run.problem, network, theta, run.problem.conserved, time=1)
+    assert {name: drift["drift"] for name, drift in told["conserved"].items()} == {
+        name: drift.drift for name, drift in drifts.items()
+    }
+    slopes = sobolev_errors(run.problem, network, theta, evaluation.points)["u"]
+    assert (told["h1"]["u"]["norm"], told["h1"]["u"]["seminorm"]) == (slopes.norm, slopes.seminorm)
     assert told["residuals"] == residual_norms(run.problem, network, theta, 300)
     assert list(told["residuals"]) == ["equation", "initial", "walls"]
     assert (told["problem"], told["points"]) == ("heat", 300)
@@ -82,8 +95,14 @@ def test_eval_tells_errors_over_time_and_residuals(copies, capsys):
 def test_eval_without_a_solution_tells_residuals(copies, capsys):
     assert main(["eval", "unsolved", "--points", "200"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["relative_l2"] is told["over_time"] is told["integrals"] is told["fields"]["v"] is None
-    assert told["residuals"]["equation"]["points"] == 200
+    assert told["relative_l2"] is told["over_time"] is told["fields"]["v"] is None
+    assert told["conserved"] == told["h1"] == {}
+    points = {name: norms["points"] for name, norms in told["residuals"].items()}
+    assert points == {"equation": 200, "walls": 200, "measured": 5}
+    stored = json.loads(Path("unsolved/result.json").read_text())["coefficients"]
+    k = stored["k"]
+    assert told["coefficients"]["k"] == {"value": k, "exact": 2.0, "error": pytest.approx(abs(2.0 - k))}
+    assert told["coefficients"]["l"] == {"value": stored["l"], "exact": None, "error": None}
     assert 0 < told["residuals"]["walls"]["rms"] <= told["residuals"]["walls"]["max"]
 
 
@@ -98,15 +117,18 @@ def test_eval_on_a_terminal_is_for_people_unless_json_is_asked_for(copies, capsy
     for condition, norms in told["residuals"].items():
         assert rows[condition] == [f"{norms['rms']:.2e}", f"{norms['max']:.2e}"]
     if name == "heat":
-        assert rows["u"] == [f"{told['relative_l2']:.2e}", f"{told['max_error']:.2e}"]
+        numbers = told["relative_l2"], told["h1"]["u"]["norm"], told["max_error"]
+        assert rows["u"] == [f"{number:.2e}" for number in numbers]
         over = told["over_time"]
         assert ["0.1", f"{over['relative_l2'][2]:.2e}"] in lines
         assert sum(len(line) == 2 and line[0] in {f"{t:.4g}" for t in over["times"]} for line in lines) == 11
-        integrals = told["integrals"]
-        assert ["0.1", f"{integrals['fields']['u'][1]:.8g}", f"{integrals['square'][1]:.8g}"] in lines
-        assert rows["drift"] == [f"{integrals['drift'][name]:.2e}" for name in ("u", "square")]
+        for name, drift in told["conserved"].items():
+            assert rows[name] == [f"{drift['drift']:.2e}", f"{drift['quadrature']:.2e}"]
     else:
         assert ["no", "known", "solution", "to", "compare", "with"] in lines
+        k, free = (told["coefficients"][name] for name in "kl")
+        assert rows["k"] == [f"{k['value']:.8g}", "2", f"{k['error']:.8g}"]
+        assert rows["l"] == [f"{free['value']:.8g}", "—", "—"]
 
 
 def test_eval_refuses_no_points(copies, capsys):
@@ -123,8 +145,9 @@ def test_plot_draws_all_that_applies(copies, capsys):
     assert capsys.readouterr().out.splitlines() == [f"heat/{name}.png" for name in names]
     for name in names:
         assert imread(f"heat/{name}.png").std() > 0.02
-    assert main(["plot", "unsolved", "--dpi", "40", "--what", "time,coefficients,points"]) == 0
-    assert capsys.readouterr().out == "unsolved/points.png\n"
+    assert main(["plot", "unsolved", "--dpi", "40", "--what", "time,coefficients,points,slices"]) == 0
+    names = ["coefficients", "slices", "points"]
+    assert capsys.readouterr().out.splitlines() == [f"unsolved/{name}.png" for name in names]
 
 
 def test_plot_draws_what_is_asked_for_as_it_is_asked_for(copies, capsys, monkeypatch):
@@ -140,14 +163,6 @@ def test_plot_draws_what_is_asked_for_as_it_is_asked_for(copies, capsys, monkeyp
     for number, condition in enumerate(run.problem.conditions):
         x = condition.region.sample(0, condition.points, (run.seed, 0, number), condition.sampling)
         assert drawn[f"{condition.name} ({condition.points})"] == pytest.approx(x.numpy()[:, ::-1])
-
-
-def test_coefficients_of_the_history_are_drawn(copies, capsys):
-    lines = [json.loads(line) for line in Path("heat/history.jsonl").read_text().splitlines()]
-    told = [json.dumps(line | {"coefficients": {"kappa": 1.0 + line["step"]}}) for line in lines]
-    Path("heat/history.jsonl").write_text("\n".join(told) + "\n")
-    assert main(["plot", "heat", "--what", "coefficients"]) == 0
-    assert capsys.readouterr().out == "heat/coefficients.png\n"
 
 
 @pytest.mark.parametrize(

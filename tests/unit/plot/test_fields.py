@@ -153,6 +153,20 @@ def test_what_lies_outside_of_the_domain_stays_white(tmp_path: Path, figures: li
         assert shown.axes.get_facecolor() == (1, 1, 1, 1)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_labels_are_not_cut_off(tmp_path: Path, figures: list[Figure], known: bool) -> None:
+    solution = lambda p: (1e-3 * p.values[:, 0], 100 * p.values[:, 1])  # noqa: E731
+    problem, network = build(Box(x=(-1, 1), y=(-1, 1)), solution if known else None, ("u", "v"))
+    plot_solution(problem, network, 100 * network.initial, tmp_path / "u.png")
+    figure = figures[0]
+    for axes in figure.axes:
+        shown = axes.get_tightbbox()
+        assert shown is not None
+        assert shown.x0 >= figure.bbox.x0
+        assert shown.x1 <= figure.bbox.x1
+        assert shown.y1 <= figure.bbox.y1
+
+
 def test_a_pdf_has_vectors_and_dots_per_inch_count(tmp_path: Path) -> None:
     problem, network = build(Box(x=(0, 1)), lambda p: p.values[:, 0])
     path = plot_solution(problem, network, network.initial, tmp_path / "u.pdf")
