@@ -45,6 +45,8 @@ def cavity(
     interior: int = 8192,
     boundary: int = 2048,
     gauge: int = 16,
+    weight: float = 1.0,
+    subtract_corners: bool = False,
 ) -> Problem:
     """The equations for the fields u, v, p with so many collocation points.
 
@@ -53,12 +55,17 @@ def cavity(
         interior: points of the three equations.
         boundary: points on the four walls, a quarter of them on the lid.
         gauge: copies of the one point where the pressure is given.
+        weight: w of the equations, against 1 of the walls.
+        subtract_corners: let the network be what the flow of the uniform lid's corners leaves, which is
+            smooth.
 
     Raises:
-        ValueError: lid is neither of the two.
+        ValueError: lid is neither of the two, or it has no such corners to subtract.
     """
     if lid not in ("uniform", "regularised"):
         raise ValueError(f'cavity: lid={lid!r} must be "uniform" or "regularised"')
+    if subtract_corners and lid != "uniform":
+        raise ValueError(f'cavity: subtract_corners=True needs lid="uniform", not {lid!r}')
     domain = Box(x=(0, 1), y=(0, 1))
     X, Y = domain.axes
     stored = load_reference(f"cavity_{lid}")
@@ -86,9 +93,19 @@ def cavity(
             return smooth
         return tuple(a + b for a, b in zip(smooth, corner_flow(x, y, REYNOLDS), strict=True))
 
+    def with_corners(rest: Flow, p: Points) -> tuple[Any, ...]:
+        return tuple(a + b for a, b in zip(rest, corner_flow(p[X], p[Y], REYNOLDS), strict=True))
+
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("walls", walls, domain.boundary(), boundary),
         Condition("gauge", pressure_in_a_corner, domain.face(x=0, y=0), gauge),
     ]
-    return Problem(domain, conditions, fields=("u", "v", "p"), solution=solution, name="cavity")
+    return Problem(
+        domain,
+        conditions,
+        fields=("u", "v", "p"),
+        ansatz=with_corners if subtract_corners else None,
+        solution=solution,
+        name="cavity",
+    )

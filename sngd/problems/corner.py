@@ -23,9 +23,9 @@ Letters
 from __future__ import annotations
 
 from math import pi
+from typing import Any
 
 import torch
-from torch import Tensor
 
 __all__ = ["INERTIA", "STOKES", "corner_flow"]
 
@@ -51,22 +51,27 @@ def _inertia() -> tuple[tuple[float, ...], float]:
 INERTIA, _LOGARITHM = _inertia()
 
 
-def corner_flow(x: Tensor, y: Tensor, reynolds: float) -> tuple[Tensor, Tensor, Tensor]:
+def corner_flow(x: Any, y: Any, reynolds: float) -> tuple[Any, Any, Any]:
     """u, v, p of both corners of [0, 1]², (n,) each; on the walls together they are what u and v have to be.
 
     ψ and p of each corner are multiplied by s(X) s(Y), s(X) = 1 − 10 X³ + 15 X⁴ − 6 X⁵, which fades them out
     towards the other walls; s(x) + s(1 − x) = 1.
+
+    Args:
+        x: tensor (n,), or a jet of its values; so is what is returned.
+        y: the same.
+        reynolds: Re > 0.
     """
     left, right = _corner(x, 1 - y, reynolds), _corner(1 - x, 1 - y, -reynolds)
     return left[0] + right[0], left[1] - right[1], left[2] + right[2]
 
 
-def _corner(x: Tensor, y: Tensor, reynolds: float) -> tuple[Tensor, Tensor, Tensor]:
+def _corner(x: Any, y: Any, reynolds: float) -> tuple[Any, Any, Any]:
     """u, v, p of one corner in its coordinates X, Y; reynolds < 0 where the lid moves towards it."""
     b, c, d = STOKES
     a = INERTIA
-    square = (x * x + y * y).clamp_min(1e-300)
-    theta, line = torch.atan2(y, x), c * x + d * y
+    square = x * x + y * y + 1e-300
+    theta, line = 2 * torch.atan(y / (torch.sqrt(square) + x)), c * x + d * y
     theta_x, theta_y = -y / square, x / square
     minus, cross = x * x - y * y, 2 * x * y
     even, odd = a[2] + theta * (a[3] + theta * a[4]), a[5] + theta * (a[6] + theta * a[7])
@@ -82,7 +87,7 @@ def _corner(x: Tensor, y: Tensor, reynolds: float) -> tuple[Tensor, Tensor, Tens
     return u, v, fx * fy * (_inertial_pressure(square, theta) - 2 / reynolds * line / square)
 
 
-def _inertial_pressure(square: Tensor, theta: Tensor) -> Tensor:
+def _inertial_pressure(square: Any, theta: Any) -> Any:
     """−c log r + ∫ g f′ dθ − (f² + f′²)/2, the integral from the lid."""
     b, c, d = STOKES
     sine, cosine = torch.sin(theta), torch.cos(theta)
@@ -96,6 +101,6 @@ def _inertial_pressure(square: Tensor, theta: Tensor) -> Tensor:
     return head - _LOGARITHM / 2 * torch.log(square) - (f * f + slope * slope) / 2
 
 
-def _fade(z: Tensor) -> tuple[Tensor, Tensor]:
+def _fade(z: Any) -> tuple[Any, Any]:
     """The values and slopes of s."""
     return 1 - z**3 * (10 - 15 * z + 6 * z * z), -30 * (z * (1 - z)) ** 2
