@@ -86,7 +86,7 @@ def first_stage(run: RunConfig, device: torch.device, earlier: Checkpoint | None
     nothing = torch.empty(0, dtype=run.dtype, device=device)
     if run.marching is None:
         network = build_network(run.problem, run.network, run.seed)
-        start = network.initial.to(nothing)
+        start = (network.initial if earlier is None else earlier.theta).to(nothing)
         return Stage(run, run, [network], run.problem, 0, 0, 0.0, nothing, start)
     networks = _networks(run)
     if earlier is None:

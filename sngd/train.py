@@ -15,13 +15,13 @@ from sngd.accounts import Account, added_since, peak_bytes, total
 from sngd.allocation import naming_out_of_memory
 from sngd.assembly import build_objective
 from sngd.checkpoint import Checkpoint
-from sngd.config import RunConfig, describe
+from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
 from sngd.networks import AnyNetwork
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
-from sngd.planning import Forecast
+from sngd.records import run_info, run_result, step_record
 from sngd.schedule import Schedule
 from sngd.stages import Stage, first_stage, next_stage
 from sngd.stopping import Stopping
@@ -206,7 +206,8 @@ class _Loop:
     def begin(self) -> None:
         """Tell the hooks."""
         if self.ranks.rank == 0:
-            self.info = self._info()
+            folder = None if self.folder is None else str(self.folder)
+            self.info = run_info(self.stage, self.objective, self.stage.steps + self.taken, folder)
         for hook in self.hooks:
             hook.start(self.info)
 
@@ -276,7 +277,8 @@ class _Loop:
         network = self.stage.joined().to(self.dtype, self.device)
         trained = Trained({"stop_reason": self.reason}, self.stage.all(theta), network, self.spectra)
         if self.ranks.rank == 0:
-            trained.result = self._result(memory)
+            account = self._whole_account()
+            trained.result = run_result(self.info, self.record, memory, account, self.reason)
             if self.evaluation is not None and self.schedule.settled(self.taken):
                 trained.result["errors"] = self.evaluation.errors(self.stage.until(theta))
                 trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
@@ -311,69 +313,16 @@ class _Loop:
         return next((name for name, count in zip(_REASONS, counted, strict=True) if count), "")
 
     def _record(self, number: int, seconds: float, error: float | None, report: Report) -> dict[str, Any]:
-        state, sigma = self.stepper.state, report.sigma
         before, self.traffic = self.traffic, dict(self.ranks.traffic)
         began, self.seconds = self.seconds, seconds
-        names = [c.name for c in self.run.problem.conditions]
-        weights = self.objective.collocation.weights.tolist()
         return {
             "step": self.stage.steps + number,
             "seconds": round(seconds, 4),
             "step_seconds": round(seconds - began, 6),
-            "loss": state.loss,
-            "relative_l2": error,
-            "damping": report.damping,
-            "rank": report.rank,
-            "reduction_ratio": report.reduction_ratio,
-            "corrections": report.corrections,
-            "accepted": report.accepted,
+            **step_record(self.stage, self.objective, self.stepper.state, report, error),
             "bytes_moved": self.ranks.bytes_moved + sum(int(t["bytes"]) for t in self.account.values()),
             "traffic": added_since(before, self.traffic),
-            "evaluations": report.evaluations,
-            "losses": dict(zip(names, state.losses.tolist(), strict=True)),
-            "weights": dict(zip(names, weights, strict=True)),
-            "coefficients": coefficient_values(self.run.problem, state.theta) or None,
-            "sigma_1": None if sigma is None else float(sigma[0]),
-            "sigma_k": None if sigma is None else float(sigma[-1]),
-            "effective_dimension": report.effective_dimension,
-            "note": report.note or None,
             **self.schedule.record(),
-            **({"slab": self.stage.number} if self.stage.whole.marching else {}),
-        }
-
-    def _info(self) -> dict[str, Any]:
-        run, network = self.stage.whole, self.stage.joined()
-        return {
-            "name": run.problem.name,
-            "network": repr(network),
-            "parameters": network.parameters,
-            "points": run.problem.points,
-            "world_size": self.ranks.size,
-            "device": str(self.device),
-            "dtype": run.precision,
-            "optimizer": type(run.optimizer).__name__,
-            "seed": run.seed,
-            "max_steps": run.max_steps,
-            "max_seconds": run.max_seconds,
-            "target_error": run.target_error,
-            "run_dir": None if self.folder is None else str(self.folder),
-            "resumed": self.stage.steps + self.taken,
-            "fields": describe(run),
-            "plan": Forecast(self.run, self.network, self.objective.plan, self.device).lines(),
-        }
-
-    def _result(self, memory: int) -> dict[str, Any]:
-        info = self.info
-        return {
-            "relative_l2": None,
-            "loss": self.record["loss"],
-            "steps": self.record["step"],
-            "seconds": self.record["seconds"],
-            **{key: info[key] for key in ("parameters", "points", "world_size")},
-            "peak_memory_bytes": memory,
-            "traffic": self._whole_account(),
-            **{key: info[key] for key in ("seed", "device", "dtype", "name")},
-            "stop_reason": self.reason,
         }
 
     def _whole_account(self) -> Account:

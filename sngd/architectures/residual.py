@@ -48,6 +48,9 @@ class GatedMLP:
         U = σ(W_u h + b_u),  V = σ(W_v h + b_v)
         z_l = σ(W_l h_{l−1} + b_l),  h_l = z_l ⊙ U + (1 − z_l) ⊙ V,  u = W h_L + b
 
+    A step costs 1.4 times that of a multilayer perceptron with as many parameters, and with Gauss–Newton
+    steps the gates did not pay on the equations tried (benchmarks/NOTES.md).
+
     Source: Wang, Teng, Perdikaris 2021 (SIAM J. Sci. Comput. 43, arXiv 2001.04536, section 2.5).
 
     Args:
@@ -103,6 +106,9 @@ class PirateNet:
 
     The frequencies B and phases c are trained along. With α = 0 the first Gauss–Newton steps solve the linear
     least-squares problem that the paper initialises the last layer with.
+
+    A step costs 1.5 times that of a multilayer perceptron with as many parameters. It paid on Helmholtz's
+    equation, for its frequencies, and not on Burgers' (benchmarks/NOTES.md).
 
     Source: Wang, Li, Chen, Perdikaris 2024 (arXiv 2402.00326, section 4).
 

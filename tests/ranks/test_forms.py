@@ -74,7 +74,7 @@ def test_parameters_are_equal_bit_for_bit_on_all_ranks(name):
 # ---------------------------------------------------------------------------------------------
 
 NUMBER = 8  # bytes
-VOTES = 8 * 4  # one float32 for each reason to stop
+VOTES = 9 * 4  # one float32 for each reason to stop
 
 
 def _shares(points: int, size: int) -> list[int]:

@@ -18,8 +18,10 @@ from sngd import (
     Causal,
     Curriculum,
     Marching,
+    PirateNet,
     Problem,
     RunConfig,
+    Separable,
     SSBroyden,
     Tracking,
 )
@@ -206,6 +208,23 @@ def test_flags_reach_into_the_network_and_the_optimizer():
     assert run.network == MLP((32, 32), activation="sin")
     assert run.optimizer == SNGD(rank=128)
     assert run.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("network", "flags", "wanted"),
+    [
+        (PirateNet(6), ["--network.blocks", "3"], PirateNet(6, blocks=3)),
+        (Separable(), ["--network.hidden", "5", "4"], Separable((5, 4))),
+        (
+            MLP((6,)),
+            ["--network.axes", "x", "--network.weight-factorization"],
+            MLP((6,), weight_factorization=True, axes=("x",)),
+        ),
+    ],
+)
+def test_flags_reach_into_every_architecture(network, flags, wanted):
+    run = RunConfig(PROBLEM, network)
+    assert _parse(*flags, run=run) == dataclasses.replace(run, network=wanted)
 
 
 def test_flags_reach_into_the_warmup_and_another_optimizer():
