@@ -29,7 +29,17 @@ from sngd.tracking import read_history, write_whole
 ROOT = Path(__file__).parents[1]
 BEST = ROOT / "sngd" / "problems" / "best.json"
 _MESSAGE = 500  # characters of a failure that are kept
-_KEPT = ("relative_l2", "loss", "steps", "seconds", "parameters", "points", "world_size", "stop_reason")
+_KEPT = (
+    "relative_l2",
+    "coefficients",
+    "loss",
+    "steps",
+    "seconds",
+    "parameters",
+    "points",
+    "world_size",
+    "stop_reason",
+)
 
 
 def run_once(name: str, seed: int, ranks: int, threads: int) -> dict[str, Any]:

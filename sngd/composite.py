@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sngd.layers import AnyNetwork, join_layouts, layout, split_layers, values
 from sngd.modules import AnyConfig, wrapped
-from sngd.networks import AnyNetwork, layout, split_layers, values
 from sngd.problem import Problem
 from sngd.taylor import Channel, TaylorRules
 
@@ -108,14 +108,7 @@ class Composite:
         self.shapes = [shape for part in parts for shape in part.shapes]
         self.initial = torch.cat([part.initial for part in parts])
         self.parameters = len(self.initial)
-        self.weight_slices, self.bias_slices, self._thetas = list[slice](), list[slice](), list[slice]()
-        start = 0
-        for part in parts:
-            weights, biases = layout(part.shapes, start)
-            self.weight_slices += weights
-            self.bias_slices += biases
-            self._thetas.append(slice(start, start + part.parameters))
-            start += part.parameters
+        self.weight_slices, self.bias_slices, self._thetas = join_layouts(parts)
 
     def __repr__(self) -> str:
         return f"Composite({', '.join(map(repr, self.parts))}, P={self.parameters:,})"

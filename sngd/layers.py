@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sngd.taylor import Channel, TaylorRules
 
-__all__ = ["AnyNetwork", "AnyTape", "layout", "split_layers", "values"]
+__all__ = ["AnyNetwork", "AnyTape", "join_layouts", "layout", "split_layers", "values"]
 
 
 class AnyTape(Protocol):
@@ -76,6 +76,17 @@ def layout(shapes: Sequence[tuple[int, int]], start: int = 0) -> tuple[list[slic
     starts = [start + sum(sizes[:number]) for number in range(len(sizes) + 1)]
     slices = [slice(a, b) for a, b in pairwise(starts)]
     return slices[: len(shapes)], slices[len(shapes) :]
+
+
+def join_layouts(parts: Sequence[AnyNetwork]) -> tuple[list[slice], list[slice], list[slice]]:
+    """Where weights, biases and all parameters of networks stand in θ = [θ_1, …, θ_m]."""
+    weights, biases, thetas, start = list[slice](), list[slice](), list[slice](), 0
+    for part in parts:
+        weights += [slice(s.start + start, s.stop + start) for s in part.weight_slices]
+        biases += [slice(s.start + start, s.stop + start) for s in part.bias_slices]
+        thetas.append(slice(start, start + part.parameters))
+        start += part.parameters
+    return weights, biases, thetas
 
 
 def split_layers(network: AnyNetwork, theta: Tensor) -> tuple[list[Tensor], list[Tensor]]:

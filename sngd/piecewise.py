@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sngd.networks import AnyNetwork, layout, split_layers, values
+from sngd.layers import AnyNetwork, join_layouts, split_layers, values
 from sngd.taylor import Channel, TaylorRules
 
 __all__ = ["Piecewise"]
@@ -79,14 +79,7 @@ class Piecewise:
         self.shapes = [shape for part in parts for shape in part.shapes]
         self.initial = torch.cat([part.initial for part in parts])
         self.parameters = len(self.initial)
-        self.weight_slices, self.bias_slices, self.thetas = list[slice](), list[slice](), list[slice]()
-        start = 0
-        for part in parts:
-            weights, biases = layout(part.shapes, start)
-            self.weight_slices += weights
-            self.bias_slices += biases
-            self.thetas.append(slice(start, start + part.parameters))
-            start += part.parameters
+        self.weight_slices, self.bias_slices, self.thetas = join_layouts(parts)
 
     def __repr__(self) -> str:
         return f"Piecewise({len(self.parts)} × {self.parts[0]!r}, P={self.parameters:,})"
