@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         launch = detect(os.environ)
         return run(given[1:])
+    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         code = _tell(error, launch)
         if code is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +15,10 @@ from torch import Tensor
 from sngd.allocation import is_out_of_memory
 from sngd.coefficient import Coefficient
 from sngd.conserved import Conserved
-from sngd.geometry.regions import Axis, Region
+from sngd.geometry.regions import Region
 from sngd.geometry.shape import Shape
-from sngd.jet import Jet, coordinate, recorder
+from sngd.jet import Jet, recorder
+from sngd.points import NoNormalsError, Points
 from sngd.sampling import Sampling
 from sngd.taylor import Channel, close
 
@@ -26,93 +26,6 @@ __all__ = ["Condition", "Points", "Problem"]
 
 # Points on which a residual is tried when its problem is built.
 _PROBES = 3
-# Columns of components of the normal are named so, and then by the axis.
-_NORMAL = "normal:"
-
-
-class Points:
-    """The points that a residual is evaluated on, and what is known there.
-
-    p[X]            the coordinate X as a field
-    p["kappa"]      a coefficient of the problem, (n,)
-    p.data["u"]     measured values, (n,), in a condition on `Data`
-    p.normal[X]     component of the outward unit normal, (n,), in a condition on a boundary
-
-    Args:
-        values: (n, d + a) coordinates, then columns of what else is known.
-        columns: names of those a columns.
-        coefficients: values by name, (n,) each.
-    """
-
-    def __init__(
-        self,
-        values: Tensor,
-        columns: tuple[str, ...] = (),
-        coefficients: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        self.dim = values.shape[1] - len(columns)
-        self.values, self.columns = values[:, : self.dim], columns
-        self._known = values[:, self.dim :]
-        self._coefficients = {} if coefficients is None else coefficients
-        self._axes: dict[int, Jet] = {}
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, key: Axis | str) -> Any:  # a Jet; Any, so that torch.sin(p[X]) passes type checkers
-        if isinstance(key, str):
-            if key not in self._coefficients:
-                known = ", ".join(self._coefficients) or "none"
-                raise ValueError(
-                    f"coefficient {key!r} does not exist, the problem declares {known}: give Problem(..., "
-                    f"coefficients={{{key!r}: ...}}), or p[X] with an axis of the domain for a coordinate"
-                )
-            return self._coefficients[key]
-        index = getattr(key, "index", key)
-        if not isinstance(index, int) or not 0 <= index < self.dim:
-            raise ValueError(f"axis {key!r} does not exist: the domain has {self.dim} axes")
-        if index not in self._axes:
-            self._axes[index] = coordinate(self.values, index, self.dim)
-        return self._axes[index]
-
-    def with_coefficients(self, coefficients: Mapping[str, Tensor]) -> Points:
-        """The same points with other coefficients."""
-        other = copy.copy(self)
-        other._coefficients = coefficients
-        return other
-
-    @property
-    def data(self) -> Mapping[str, Tensor]:
-        """Values that are known at the points, by name."""
-        return {
-            name: self._known[:, i] for i, name in enumerate(self.columns) if not name.startswith(_NORMAL)
-        }
-
-    @property
-    def normal(self) -> Normal:
-        """Outward unit normal of the boundary that the points lie on.
-
-        Raises:
-            ValueError: they lie on no boundary.
-        """
-        if not any(name.startswith(_NORMAL) for name in self.columns):
-            raise NoNormalsError("p.normal: these points lie on no boundary; use it in a condition on one")
-        places = [i for i, name in enumerate(self.columns) if name.startswith(_NORMAL)]
-        return Normal(tuple(self._known[:, i] for i in places))
-
-
-class NoNormalsError(ValueError):
-    """Normals are asked of points that have none."""
-
-
-class Normal(tuple[Tensor, ...]):
-    """Components (n,) of a unit normal, by number or axis."""
-
-    def __new__(cls, components: Sequence[Tensor]) -> Normal:
-        return super().__new__(cls, components)
-
-    def __getitem__(self, axis: Any) -> Any:
-        return super().__getitem__(getattr(axis, "index", axis))
 
 
 Residual = Callable[[Any, Points], Any]

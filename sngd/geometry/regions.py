@@ -25,7 +25,7 @@ from sngd.sampling import Sampling
 if TYPE_CHECKING:
     from sngd.geometry.shape import Shape
 
-__all__ = ["Axis", "Filtered", "Places", "Region", "Sifted", "normal_columns"]
+__all__ = ["NORMAL", "Axis", "Filtered", "Places", "Region", "Sifted", "normal_columns"]
 
 # Candidates are judged in blocks of so many, always the same ones, so that a point's last bits do not depend
 # on which others are asked for.
@@ -33,6 +33,9 @@ _BLOCK = 1024
 # A region is refused when of so many candidates fewer than this share lie in it.
 _TRIED = 2**18
 _LEAST_SHARE = 1e-4
+
+# Columns of components of the normal are named so, and then by the axis.
+NORMAL = "normal:"
 
 Key = tuple[int, ...]
 
@@ -65,7 +68,7 @@ class Places:
 
 def normal_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the columns that hold a normal's components."""
-    return tuple(f"normal:{name}" for name in names)
+    return tuple(f"{NORMAL}{name}" for name in names)
 
 
 class Region:
