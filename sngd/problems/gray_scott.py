@@ -29,8 +29,14 @@ from sngd.problems.reference import load_reference
 __all__ = ["gray_scott"]
 
 
-def gray_scott(interior: int = 8192, initial: int = 1024) -> Problem:
-    """The equations for the fields u, v with so many collocation points inside and at the start."""
+def gray_scott(interior: int = 8192, initial: int = 1024, weight: float = 1.0) -> Problem:
+    """The equations for the fields u, v with so many collocation points inside and at the start.
+
+    Args:
+        interior: points of the equations.
+        initial: points at t = 0.
+        weight: of the equations.
+    """
     domain = Box(x=(-1, 1), t=(0, 1), periodic="x")
     X, T = domain.axes
     stored = load_reference("gray_scott")
@@ -51,7 +57,7 @@ def gray_scott(interior: int = 8192, initial: int = 1024) -> Problem:
         return stored(p[X].value, p[T].value)
 
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", start, domain.face(t=0), initial),
     ]
     return Problem(domain, conditions, fields=("u", "v"), solution=solution, name="gray_scott")

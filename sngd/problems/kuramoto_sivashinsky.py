@@ -30,13 +30,16 @@ _ALPHA, _BETA, _GAMMA = 100 / 16, 100 / 16**2, 100 / 16**4
 _UNTIL = 0.4
 
 
-def kuramoto_sivashinsky(until: float = _UNTIL, interior: int = 8192, initial: int = 1024) -> Problem:
+def kuramoto_sivashinsky(
+    until: float = _UNTIL, interior: int = 8192, initial: int = 1024, weight: float = 1.0
+) -> Problem:
     """The equation with so many collocation points inside and at the start.
 
     Args:
         until: last time, 0 < until ≤ 0.4.
         interior: points of the equation.
         initial: points at t = 0.
+        weight: of the equation.
 
     Raises:
         ValueError: until is out of range.
@@ -59,7 +62,7 @@ def kuramoto_sivashinsky(until: float = _UNTIL, interior: int = 8192, initial: i
         return stored(p[X].value, p[T].value)[0]
 
     conditions = [
-        Condition("equation", equation, domain.interior, interior),
+        Condition("equation", equation, domain.interior, interior, weight=weight),
         Condition("initial", start, domain.face(t=0), initial),
     ]
     return Problem(
