@@ -118,6 +118,8 @@ class Jet:
             return result
         if isinstance(power, Jet):
             return _compose(power * _compose(self, ACTIVATIONS["log"]), ACTIVATIONS["exp"])
+        if isinstance(power, Tensor):
+            return _compose(self, _powers(power))
         if not isinstance(power, (int, float)):
             return NotImplemented
 
@@ -220,6 +222,21 @@ def _where(condition: Tensor, inside: Any, outside: Any) -> Jet:
         return torch.where(condition, a, b)
 
     return Jet(evaluate, jet.dim, True)
+
+
+def _powers(power: Tensor) -> Derivatives:
+    """z^k with exponents k (n,), and its derivatives k (k − 1) … (k − m + 1) z^{k − m}."""
+
+    def derivatives(z: Tensor, order: int) -> list[Tensor]:
+        factor, found = torch.ones_like(z), []
+        for m in range(order + 1):
+            # a whole power ends in zeros; 0 · z^{−1} would be NaN at z = 0, and its gradient too
+            base = torch.where((factor == 0) & (z == 0), torch.ones_like(z), z)
+            found.append(factor * base ** (power - m))
+            factor = factor * (power - m)
+        return found
+
+    return derivatives
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:

@@ -321,6 +321,8 @@ EXPRESSIONS: dict[str, Callable] = {
     "v^-2": lambda u, v, x, i: v**-2,
     "v^1.5": lambda u, v, x, i: v**1.5,
     "pow(v, 2.5)": lambda u, v, x, i: torch.pow(v, 2.5),
+    "v^c": lambda u, v, x, i: v**NUMBERS,
+    "pow(v, c)": lambda u, v, x, i: torch.pow(v, NUMBERS),
     "silu of nn": lambda u, v, x, i: functional.silu(u),
     "gelu of nn": lambda u, v, x, i: functional.gelu(u),
     "softplus of nn": lambda u, v, x, i: functional.softplus(u),
@@ -426,6 +428,15 @@ def test_whole_powers_have_derivatives_where_the_field_vanishes() -> None:
     assert d(x**2.0, 0, 0, 0).value.tolist() == [0.0, 0.0]
     assert d(x**5, 0, 0, 0, 0, 0).value.tolist() == [120.0, 120.0]
     assert d(x**5, *[0] * 6).value.tolist() == [0.0, 0.0]
+    assert d(x ** torch.full((2,), 2.0, dtype=torch.float64), 0, 0, 0).value.tolist() == [0.0, 0.0]
+
+
+def test_exponents_that_are_trained_have_a_gradient() -> None:
+    x = coordinate(torch.tensor([[0.5], [2.0]], dtype=torch.float64), 0, 1)
+    k = torch.tensor([2.0, 2.0], dtype=torch.float64, requires_grad=True)
+    third = d(x**k, 0, 0, 0).value  # k (k − 1) (k − 2) x^{k − 3}, zero at k = 2 with another slope
+    (slope,) = torch.autograd.grad(third.sum(), k)
+    torch.testing.assert_close(slope, 2 / x.value)
 
 
 def test_a_derivative_is_evaluated_once() -> None:
