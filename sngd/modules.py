@@ -207,7 +207,7 @@ def _check_values(module: nn.Module, features: Tensor, outputs: int) -> None:
         outputs: number of fields.
 
     Raises:
-        ValueError: it fails, returns another shape, is random, changes its buffers, or mixes points.
+        ValueError: it fails, returns another shape or what is not finite, is random, changes its buffers, or mixes points.
     """
     name, inputs = _name(module), features.shape[1]
     wanted = f"it must take a tensor (n, {inputs}) and return one (n, {outputs}), one row per point"
@@ -232,14 +232,16 @@ def _check_values(module: nn.Module, features: Tensor, outputs: int) -> None:
         return z
 
     together = call(features)
+    if not torch.isfinite(together).all():
+        raise ValueError(f"module={name} returns NaN or infinite values at points of the domain")
     again = call(features)
-    if not torch.allclose(together, again, rtol=_ROUNDING, atol=0.0, equal_nan=True):
+    if not torch.allclose(together, again, rtol=_ROUNDING, atol=0.0):
         raise ValueError(f"module={name} returns other values when it is called again: it must not be random")
     if any(not torch.equal(a, b) for a, b in zip(before, module.buffers(), strict=True)):
         raise ValueError(f"module={name} changes its buffers when it is called; call .eval() on it")
     alone = torch.cat([call(x) for x in features.split(1)])
     size = float(together.abs().max())
-    if not torch.allclose(together, alone, rtol=_ROUNDING, atol=_ROUNDING * size, equal_nan=True):
+    if not torch.allclose(together, alone, rtol=_ROUNDING, atol=_ROUNDING * size):
         raise ValueError(
             f"module={name} mixes points: its value at a point changes with the other points of the batch; "
             f"{wanted}"

@@ -250,6 +250,8 @@ BAD = [
     (lambda: Written(lambda layer, x: layer(x).float()), "returns torch.float32 (3, 1)"),
     (lambda: Written(lambda layer, x: layer(x) @ torch.ones(1, 1)), "fails on points of shape (3, 2)"),
     (lambda: Written(lambda layer, x: layer(x) + torch.rand(1, 1)), "must not be random"),
+    (lambda: Written(lambda layer, x: layer(x) * math.nan), "returns NaN or infinite values"),
+    (lambda: Written(lambda layer, x: layer(x) / 0.0), "returns NaN or infinite values"),
     (lambda: Written(lambda layer, x: layer(x) - layer(x).mean()), "mixes points"),
     (lambda: Written(_filled), "cannot be differentiated by torch.func"),
     (lambda: Written(lambda layer, x: layer(x) * layer(x).sum().item()), "mixes points"),
