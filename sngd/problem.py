@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from sngd.allocation import is_out_of_memory
+from sngd.checks import place_of
 from sngd.coefficient import Coefficient
 from sngd.conserved import Conserved
 from sngd.geometry.regions import Region
@@ -224,7 +223,7 @@ class Problem:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise ValueError(f"ansatz failed{_where(error)}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"ansatz failed{place_of(error)}: {type(error).__name__}: {error}") from error
         jets = tuple(u) if isinstance(u, (tuple, list)) else (u,)
         if len(jets) != len(self.fields) or not all(isinstance(jet, Jet) for jet in jets):
             kinds = ", ".join(type(jet).__name__ for jet in jets)
@@ -307,16 +306,8 @@ def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
     except Exception as error:
         if is_out_of_memory(error):
             raise  # no mistake of the residual's: whoever asked may try fewer points
-        raise ValueError(f"{what} failed{_where(error)}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what} failed{place_of(error)}: {type(error).__name__}: {error}") from error
     return _stack(result, len(p), what)
-
-
-def _where(error: Exception) -> str:
-    """Line of the user's code that an exception passed through last."""
-    package = str(Path(__file__).parent)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith(package) and "site-packages" not in f.filename]
-    return f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
 def _stack(result: Any, n: int, what: str, components: int | None = None) -> Tensor:

@@ -290,6 +290,13 @@ def test_a_function_that_returns_no_module_is_refused():
         Module(lambda inputs, outputs: "mlp").build(SQUARE, 1, 0)
 
 
+def test_a_function_that_fails_is_told_with_its_place():
+    with pytest.raises(ValueError, match=r"module\(2, 1\) failed at test_modules\.py:\d+: TypeError: .*wid"):
+        Module(lambda inputs, outputs: nn.Linear(inputs, outputs, width=3)).build(SQUARE, 1, 0)
+    with pytest.raises(ValueError, match=r"failed: TypeError: .*; it must be a function \(inputs, outputs\)"):
+        Module(lambda inputs: nn.Linear(inputs, 1)).build(SQUARE, 1, 0)
+
+
 def test_modes_of_evaluation_are_taken():
     module = nn.Sequential(
         nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 1)
