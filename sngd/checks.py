@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["place_of", "positive", "require", "whole", "within"]
+__all__ = ["place_of", "positive", "require", "whole", "whole_numbers", "within"]
 
 
 def whole(x: Any, least: int) -> bool:
     """A whole number ≥ least; True and False are none."""
     return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+
+def whole_numbers(x: Any) -> bool:
+    """One or more whole numbers ≥ 1, in a tuple or list."""
+    return isinstance(x, (tuple, list)) and bool(x) and all(whole(one, 1) for one in x)
 
 
 def within(x: Any, low: float, high: float) -> bool:
