@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -111,8 +111,8 @@ class Problem:
         name: how logs and pictures call the problem.
 
     Raises:
-        ValueError: no conditions, names that repeat, a region of another box, or a residual whose output
-            is not one number per point.
+        ValueError: no conditions or other things than conditions, no names or names that repeat, a region of
+            another box, or a residual whose output is not one number per point.
     """
 
     def __init__(
@@ -129,7 +129,9 @@ class Problem:
         name: str = "problem",
     ) -> None:
         self.domain, self.name = domain, name
-        self.conditions = tuple(conditions)
+        self.conditions = tuple(conditions) if isinstance(conditions, Iterable) else (None,)
+        if not all(isinstance(c, Condition) for c in self.conditions):
+            raise ValueError(f"Problem: conditions={conditions!r:.80} must be a list of Condition(...)")
         self.fields = _names(fields)
         self.solution, self.conserved = solution, tuple(conserved)
         if not self.conditions:
@@ -148,8 +150,9 @@ class Problem:
             repeated = sorted({n for n in group if group.count(n) > 1})
             if repeated:
                 raise ValueError(f"Problem: {kind} names must differ, {repeated} appear more than once")
-        if not self.fields:
-            raise ValueError('Problem: fields is empty; name at least one, e.g. fields=("u",)')
+        for kind, empty in (("fields", not self.fields), ("outputs", not self.outputs)):
+            if empty:
+                raise ValueError(f'Problem: {kind} is empty; name at least one, e.g. {kind}=("u",)')
         for c in self.conditions:
             if c.region.domain is not domain:
                 raise ValueError(
