@@ -151,6 +151,14 @@ class Jet:
     def __ge__(self, other: Any) -> Tensor:
         return self.value >= _value(other)
 
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self.value == _value(other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self.value != _value(other)
+
+    __hash__ = object.__hash__
+
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -180,7 +188,7 @@ class Jet:
 
 _FUNCTIONS = ACTIVATIONS | KINKED
 # torch functions of fields whose result is constant in the coordinates
-_CONSTANT = ("zeros_like", "ones_like", "full_like", "lt", "le", "gt", "ge")
+_CONSTANT = ("zeros_like", "ones_like", "full_like", "lt", "le", "gt", "ge", "eq", "ne")
 # torch calls these by the names of the tensor method (reflected ones when a tensor stands on the left)
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b if isinstance(a, Jet) else b + a,

@@ -543,3 +543,13 @@ def test_a_function_without_known_derivatives_is_refused_instead_of_taken_as_con
             function(x)
     assert torch.equal(functional.tanh(x).value, torch.tanh(x.value))
     assert torch.equal(torch.zeros_like(x), torch.zeros(4, dtype=torch.float64))
+
+
+def test_fields_are_compared_point_by_point() -> None:
+    x = coordinate(torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64), 0, 1)
+    c = torch.tensor([0.0, 2.0, 2.0], dtype=torch.float64)
+    for equal in (x == c, c == x, torch.eq(x, c)):
+        assert equal.tolist() == [True, False, False]
+    for other in (x != c, c != x, torch.ne(x, c)):
+        assert other.tolist() == [False, True, True]
+    assert torch.where(x == 1, 7.0, x).value.tolist() == [0.0, 7.0, 3.0]
