@@ -290,11 +290,17 @@ class Problem:
         """The known solution at points (n, d) → (n, fields).
 
         Raises:
-            ValueError: there is none, or it returns another shape.
+            ValueError: there is none, it fails, or it returns another shape.
         """
         if self.solution is None:
             raise ValueError(f"problem {self.name!r} has no solution to compare with")
-        return _stack(self.solution(Points(points)), len(points), "solution", len(self.fields))
+        try:
+            found = self.solution(Points(points))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(f"solution failed{place_of(error)}: {type(error).__name__}: {error}") from error
+        return _stack(found, len(points), "solution", len(self.fields))
 
 
 def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:

@@ -157,3 +157,9 @@ def test_bad_problems_are_refused() -> None:
 def test_a_residual_that_mixes_points_is_refused(residual) -> None:
     with pytest.raises(ValueError, match="residual of condition 'c' mixes points"):
         Problem(DOMAIN, [condition(residual)])
+
+
+def test_a_solution_that_fails_is_told_with_its_place() -> None:
+    problem = Problem(DOMAIN, [condition()], solution=lambda p: p.data["u"])
+    with pytest.raises(ValueError, match=r"solution failed at test_problem\.py:\d+: KeyError: 'u'"):
+        problem.reference(torch.zeros(3, 2))
