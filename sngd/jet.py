@@ -385,6 +385,11 @@ def field(values: Tensor, channels: tuple[Channel, ...], component: int, dim: in
     def evaluate(channel: Channel) -> Tensor:
         if isinstance(channel, Laplacian) and channel not in index:  # all of its parts are channels
             return _sum_of_parts(evaluate, channel)
+        if channel not in index:
+            raise ValueError(
+                f"derivative {channel} was not asked for when the problem was built: which derivatives are "
+                "asked for must not depend on values; write branches with torch.where"
+            )
         return values[index[channel], :, component]
 
     return Jet(evaluate, dim, True)

@@ -553,3 +553,11 @@ def test_fields_are_compared_point_by_point() -> None:
     for other in (x != c, c != x, torch.ne(x, c)):
         assert other.tolist() == [False, True, True]
     assert torch.where(x == 1, 7.0, x).value.tolist() == [0.0, 7.0, 3.0]
+
+
+def test_a_derivative_that_was_not_recorded_is_refused() -> None:
+    u = field(torch.zeros(2, 3, 1), ((), (0,)), 0, 2)
+    assert d(u, 0).value.shape == (3,)
+    for missing in (d(u, 1), laplacian(u)):
+        with pytest.raises(ValueError, match="was not asked for when the problem was built"):
+            _ = missing.value
