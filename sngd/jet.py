@@ -118,6 +118,8 @@ class Jet:
             return result
         if isinstance(power, Jet):
             return _compose(power * _compose(self, ACTIVATIONS["log"]), ACTIVATIONS["exp"])
+        if isinstance(power, Tensor):
+            return _compose(self, _powers(power))
         if not isinstance(power, (int, float)):
             return NotImplemented
 
@@ -149,6 +151,14 @@ class Jet:
     def __ge__(self, other: Any) -> Tensor:
         return self.value >= _value(other)
 
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self.value == _value(other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self.value != _value(other)
+
+    __hash__ = object.__hash__
+
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -178,7 +188,7 @@ class Jet:
 
 _FUNCTIONS = ACTIVATIONS | KINKED
 # torch functions of fields whose result is constant in the coordinates
-_CONSTANT = ("zeros_like", "ones_like", "full_like", "lt", "le", "gt", "ge")
+_CONSTANT = ("zeros_like", "ones_like", "full_like", "lt", "le", "gt", "ge", "eq", "ne")
 # torch calls these by the names of the tensor method (reflected ones when a tensor stands on the left)
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b if isinstance(a, Jet) else b + a,
@@ -220,6 +230,21 @@ def _where(condition: Tensor, inside: Any, outside: Any) -> Jet:
         return torch.where(condition, a, b)
 
     return Jet(evaluate, jet.dim, True)
+
+
+def _powers(power: Tensor) -> Derivatives:
+    """z^k with exponents k (n,), and its derivatives k (k − 1) … (k − m + 1) z^{k − m}."""
+
+    def derivatives(z: Tensor, order: int) -> list[Tensor]:
+        factor, found = torch.ones_like(z), []
+        for m in range(order + 1):
+            # a whole power ends in zeros; 0 · z^{−1} would be NaN at z = 0, and its gradient too
+            base = torch.where((factor == 0) & (z == 0), torch.ones_like(z), z)
+            found.append(factor * base ** (power - m))
+            factor = factor * (power - m)
+        return found
+
+    return derivatives
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:
@@ -360,6 +385,11 @@ def field(values: Tensor, channels: tuple[Channel, ...], component: int, dim: in
     def evaluate(channel: Channel) -> Tensor:
         if isinstance(channel, Laplacian) and channel not in index:  # all of its parts are channels
             return _sum_of_parts(evaluate, channel)
+        if channel not in index:
+            raise ValueError(
+                f"derivative {channel} was not asked for when the problem was built: which derivatives are "
+                "asked for must not depend on values; write branches with torch.where"
+            )
         return values[index[channel], :, component]
 
     return Jet(evaluate, dim, True)

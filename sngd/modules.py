@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from sngd.activations import NETWORK_ACTIVATIONS
-from sngd.checks import whole
+from sngd.allocation import first_line, is_out_of_memory
+from sngd.checks import place_of, whole
 from sngd.embedding import Embedding, embed
 from sngd.forward_mode import elementary
 from sngd.general import GeneralNetwork
@@ -116,7 +117,7 @@ class Module:
         else:
             with elementary(), torch.random.fork_rng(devices=[]):  # one thread at a time
                 torch.default_generator.manual_seed(seed)
-                made = self.module(inputs, outputs)
+                made = self._call(inputs, outputs)
             if not isinstance(made, nn.Module):
                 raise ValueError(f"module({inputs}, {outputs}) must return a torch.nn.Module, got {made!r}")
         if any(nn.parameter.is_lazy(t) for t in _tensors(made)):
@@ -129,6 +130,18 @@ class Module:
             raise ValueError(
                 f"module={_name(made)} cannot be copied ({error}); weights that are computed belong into "
                 "torch.nn.utils.parametrizations"
+            ) from error
+
+    def _call(self, inputs: int, outputs: int) -> Any:
+        """What the function returns."""
+        try:
+            return self.module(inputs, outputs)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"module({inputs}, {outputs}) failed{place_of(error)}: {type(error).__name__}: "
+                f"{first_line(error)}; it must be a function (inputs, outputs) that returns a torch.nn.Module"
             ) from error
 
 
@@ -207,7 +220,8 @@ def _check_values(module: nn.Module, features: Tensor, outputs: int) -> None:
         outputs: number of fields.
 
     Raises:
-        ValueError: it fails, returns another shape, is random, changes its buffers, or mixes points.
+        ValueError: it fails, returns another shape or what is not finite, is random, changes its buffers, or
+            mixes points.
     """
     name, inputs = _name(module), features.shape[1]
     wanted = f"it must take a tensor (n, {inputs}) and return one (n, {outputs}), one row per point"
@@ -232,14 +246,16 @@ def _check_values(module: nn.Module, features: Tensor, outputs: int) -> None:
         return z
 
     together = call(features)
+    if not torch.isfinite(together).all():
+        raise ValueError(f"module={name} returns NaN or infinite values at points of the domain")
     again = call(features)
-    if not torch.allclose(together, again, rtol=_ROUNDING, atol=0.0, equal_nan=True):
+    if not torch.allclose(together, again, rtol=_ROUNDING, atol=0.0):
         raise ValueError(f"module={name} returns other values when it is called again: it must not be random")
     if any(not torch.equal(a, b) for a, b in zip(before, module.buffers(), strict=True)):
         raise ValueError(f"module={name} changes its buffers when it is called; call .eval() on it")
     alone = torch.cat([call(x) for x in features.split(1)])
     size = float(together.abs().max())
-    if not torch.allclose(together, alone, rtol=_ROUNDING, atol=_ROUNDING * size, equal_nan=True):
+    if not torch.allclose(together, alone, rtol=_ROUNDING, atol=_ROUNDING * size):
         raise ValueError(
             f"module={name} mixes points: its value at a point changes with the other points of the batch; "
             f"{wanted}"

@@ -27,6 +27,7 @@ from sngd.activations import NETWORK_ACTIVATIONS
 from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
 from sngd.architectures.building import ActivationName, glorot, layers_of, stack
 from sngd.channels import affine
+from sngd.checks import whole, whole_numbers, within
 from sngd.embedding import Embedding, embed
 from sngd.geometry.shape import Shape
 from sngd.layers import AnyNetwork, AnyTape, layout, split_layers, values
@@ -187,8 +188,10 @@ class MLP:
         _check_widths(self.hidden, self.modes)
         if self.activation not in NETWORK_ACTIVATIONS:
             raise ValueError(f"activation={self.activation!r} must be one of {sorted(NETWORK_ACTIVATIONS)}")
-        if self.fourier < 0 or not self.fourier_scale > 0:
-            raise ValueError(f"fourier={self.fourier} must be ≥ 0 and fourier_scale={self.fourier_scale} > 0")
+        if not whole(self.fourier, 0):
+            raise ValueError(f"fourier={self.fourier!r} must be a whole number ≥ 0")
+        if not within(self.fourier_scale, 0, math.inf):
+            raise ValueError(f"fourier_scale={self.fourier_scale!r} must be finite and > 0")
         if self.initialization not in ("glorot", "torch"):
             raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
 
@@ -229,8 +232,8 @@ class SIREN:
 
     def __post_init__(self) -> None:
         _check_widths(self.hidden, self.modes)
-        if not (math.isfinite(self.omega) and self.omega > 0):
-            raise ValueError(f"omega={self.omega} must be finite and > 0")
+        if not within(self.omega, 0, math.inf):
+            raise ValueError(f"omega={self.omega!r} must be finite and > 0")
 
     def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a domain and a number of fields, initialised from seed."""
@@ -248,10 +251,10 @@ NetworkConfig = MLP | SIREN | GatedMLP | PirateNet | ResidualMLP | Gabor | Separ
 
 
 def _check_widths(hidden: tuple[int, ...], modes: int) -> None:
-    if not hidden or any(not isinstance(w, int) or w < 1 for w in hidden):
-        raise ValueError(f"hidden={hidden!r} must be one or more whole numbers ≥ 1")
-    if modes < 1:
-        raise ValueError(f"modes={modes} must be ≥ 1")
+    if not whole_numbers(hidden):
+        raise ValueError(f"hidden={hidden!r} must be one or more whole numbers ≥ 1, e.g. (32, 32)")
+    if not whole(modes, 1):
+        raise ValueError(f"modes={modes!r} must be a whole number ≥ 1")
 
 
 def _glorot(widths: Sequence[int], generator: torch.Generator) -> Tensor:

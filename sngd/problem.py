@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from sngd.allocation import is_out_of_memory
+from sngd.checks import place_of
 from sngd.coefficient import Coefficient
 from sngd.conserved import Conserved
 from sngd.geometry.regions import Region
@@ -112,8 +111,8 @@ class Problem:
         name: how logs and pictures call the problem.
 
     Raises:
-        ValueError: no conditions, names that repeat, a region of another box, or a residual whose output
-            is not one number per point.
+        ValueError: no conditions or other things than conditions, no names or names that repeat, a region of
+            another box, or a residual whose output is not one number per point.
     """
 
     def __init__(
@@ -130,7 +129,9 @@ class Problem:
         name: str = "problem",
     ) -> None:
         self.domain, self.name = domain, name
-        self.conditions = tuple(conditions)
+        self.conditions = tuple(conditions) if isinstance(conditions, Iterable) else (None,)
+        if not all(isinstance(c, Condition) for c in self.conditions):
+            raise ValueError(f"Problem: conditions={conditions!r:.80} must be a list of Condition(...)")
         self.fields = _names(fields)
         self.solution, self.conserved = solution, tuple(conserved)
         if not self.conditions:
@@ -149,8 +150,9 @@ class Problem:
             repeated = sorted({n for n in group if group.count(n) > 1})
             if repeated:
                 raise ValueError(f"Problem: {kind} names must differ, {repeated} appear more than once")
-        if not self.fields:
-            raise ValueError('Problem: fields is empty; name at least one, e.g. fields=("u",)')
+        for kind, empty in (("fields", not self.fields), ("outputs", not self.outputs)):
+            if empty:
+                raise ValueError(f'Problem: {kind} is empty; name at least one, e.g. {kind}=("u",)')
         for c in self.conditions:
             if c.region.domain is not domain:
                 raise ValueError(
@@ -224,7 +226,7 @@ class Problem:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise ValueError(f"ansatz failed{_where(error)}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"ansatz failed{place_of(error)}: {type(error).__name__}: {error}") from error
         jets = tuple(u) if isinstance(u, (tuple, list)) else (u,)
         if len(jets) != len(self.fields) or not all(isinstance(jet, Jet) for jet in jets):
             kinds = ", ".join(type(jet).__name__ for jet in jets)
@@ -288,11 +290,17 @@ class Problem:
         """The known solution at points (n, d) → (n, fields).
 
         Raises:
-            ValueError: there is none, or it returns another shape.
+            ValueError: there is none, it fails, or it returns another shape.
         """
         if self.solution is None:
             raise ValueError(f"problem {self.name!r} has no solution to compare with")
-        return _stack(self.solution(Points(points)), len(points), "solution", len(self.fields))
+        try:
+            found = self.solution(Points(points))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(f"solution failed{place_of(error)}: {type(error).__name__}: {error}") from error
+        return _stack(found, len(points), "solution", len(self.fields))
 
 
 def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
@@ -307,16 +315,8 @@ def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
     except Exception as error:
         if is_out_of_memory(error):
             raise  # no mistake of the residual's: whoever asked may try fewer points
-        raise ValueError(f"{what} failed{_where(error)}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what} failed{place_of(error)}: {type(error).__name__}: {error}") from error
     return _stack(result, len(p), what)
-
-
-def _where(error: Exception) -> str:
-    """Line of the user's code that an exception passed through last."""
-    package = str(Path(__file__).parent)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith(package) and "site-packages" not in f.filename]
-    return f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
 def _stack(result: Any, n: int, what: str, components: int | None = None) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS
 from sngd.architectures.building import ActivationName, Dense, Layers, check, layers_of, stack
 from sngd.channels import product
-from sngd.checks import positive, require, whole
+from sngd.checks import require, whole_numbers, within
 from sngd.embedding import embed
 from sngd.geometry.shape import Shape
 from sngd.graph import GraphNetwork, Pass
@@ -67,7 +67,8 @@ class Gabor:
     def __post_init__(self) -> None:
         check(self, "hidden", "layers", "modes")
         names = ("frequency", "precision")
-        require(self, [(name, positive(getattr(self, name)), "> 0") for name in names])
+        finite = [(name, within(getattr(self, name), 0, math.inf), "finite and > 0") for name in names]
+        require(self, finite)
 
     def build(self, domain: Shape, fields: int, seed: int) -> GraphNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
@@ -153,8 +154,9 @@ class Separable:
     axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        widths = bool(self.hidden) and all(whole(w, 1) for w in self.hidden)
-        require(self, [("hidden", widths, "one or more whole numbers ≥ 1")])
+        require(
+            self, [("hidden", whole_numbers(self.hidden), "one or more whole numbers ≥ 1, e.g. (24, 24)")]
+        )
         check(self, "rank", "modes")
 
     def build(self, domain: Shape, fields: int, seed: int) -> GraphNetwork:

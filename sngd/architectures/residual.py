@@ -7,6 +7,7 @@ Letters
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS, Derivatives
 from sngd.architectures.building import ActivationName, Dense, Layers, check, layers_of
-from sngd.checks import positive, require
+from sngd.checks import require, within
 from sngd.embedding import embed
 from sngd.geometry.shape import Shape
 from sngd.graph import GraphNetwork, Pass
@@ -139,7 +140,7 @@ class PirateNet:
             self,
             [
                 ("hidden", self.hidden % 2 == 0, "even: half of it are frequencies"),
-                ("fourier_scale", positive(self.fourier_scale), "> 0"),
+                ("fourier_scale", within(self.fourier_scale, 0, math.inf), "finite and > 0"),
             ],
         )
 
@@ -227,7 +228,7 @@ class ResidualMLP:
         even = not self.fourier or self.hidden % 2 == 0
         checks = [
             ("hidden", even, "even with fourier=True: half of it are frequencies"),
-            ("fourier_scale", positive(self.fourier_scale), "> 0"),
+            ("fourier_scale", within(self.fourier_scale, 0, math.inf), "finite and > 0"),
         ]
         require(self, checks)
 

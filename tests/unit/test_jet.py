@@ -321,6 +321,8 @@ EXPRESSIONS: dict[str, Callable] = {
     "v^-2": lambda u, v, x, i: v**-2,
     "v^1.5": lambda u, v, x, i: v**1.5,
     "pow(v, 2.5)": lambda u, v, x, i: torch.pow(v, 2.5),
+    "v^c": lambda u, v, x, i: v**NUMBERS,
+    "pow(v, c)": lambda u, v, x, i: torch.pow(v, NUMBERS),
     "silu of nn": lambda u, v, x, i: functional.silu(u),
     "gelu of nn": lambda u, v, x, i: functional.gelu(u),
     "softplus of nn": lambda u, v, x, i: functional.softplus(u),
@@ -426,6 +428,15 @@ def test_whole_powers_have_derivatives_where_the_field_vanishes() -> None:
     assert d(x**2.0, 0, 0, 0).value.tolist() == [0.0, 0.0]
     assert d(x**5, 0, 0, 0, 0, 0).value.tolist() == [120.0, 120.0]
     assert d(x**5, *[0] * 6).value.tolist() == [0.0, 0.0]
+    assert d(x ** torch.full((2,), 2.0, dtype=torch.float64), 0, 0, 0).value.tolist() == [0.0, 0.0]
+
+
+def test_exponents_that_are_trained_have_a_gradient() -> None:
+    x = coordinate(torch.tensor([[0.5], [2.0]], dtype=torch.float64), 0, 1)
+    k = torch.tensor([2.0, 2.0], dtype=torch.float64, requires_grad=True)
+    third = d(x**k, 0, 0, 0).value  # k (k − 1) (k − 2) x^{k − 3}, zero at k = 2 with another slope
+    (slope,) = torch.autograd.grad(third.sum(), k)
+    torch.testing.assert_close(slope, 2 / x.value)
 
 
 def test_a_derivative_is_evaluated_once() -> None:
@@ -532,3 +543,21 @@ def test_a_function_without_known_derivatives_is_refused_instead_of_taken_as_con
             function(x)
     assert torch.equal(functional.tanh(x).value, torch.tanh(x.value))
     assert torch.equal(torch.zeros_like(x), torch.zeros(4, dtype=torch.float64))
+
+
+def test_fields_are_compared_point_by_point() -> None:
+    x = coordinate(torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64), 0, 1)
+    c = torch.tensor([0.0, 2.0, 2.0], dtype=torch.float64)
+    for equal in (x == c, c == x, torch.eq(x, c)):
+        assert equal.tolist() == [True, False, False]
+    for other in (x != c, c != x, torch.ne(x, c)):
+        assert other.tolist() == [False, True, True]
+    assert torch.where(x == 1, 7.0, x).value.tolist() == [0.0, 7.0, 3.0]
+
+
+def test_a_derivative_that_was_not_recorded_is_refused() -> None:
+    u = field(torch.zeros(2, 3, 1), ((), (0,)), 0, 2)
+    assert d(u, 0).value.shape == (3,)
+    for missing in (d(u, 1), laplacian(u)):
+        with pytest.raises(ValueError, match="was not asked for when the problem was built"):
+            _ = missing.value

@@ -250,6 +250,8 @@ BAD = [
     (lambda: Written(lambda layer, x: layer(x).float()), "returns torch.float32 (3, 1)"),
     (lambda: Written(lambda layer, x: layer(x) @ torch.ones(1, 1)), "fails on points of shape (3, 2)"),
     (lambda: Written(lambda layer, x: layer(x) + torch.rand(1, 1)), "must not be random"),
+    (lambda: Written(lambda layer, x: layer(x) * math.nan), "returns NaN or infinite values"),
+    (lambda: Written(lambda layer, x: layer(x) / 0.0), "returns NaN or infinite values"),
     (lambda: Written(lambda layer, x: layer(x) - layer(x).mean()), "mixes points"),
     (lambda: Written(_filled), "cannot be differentiated by torch.func"),
     (lambda: Written(lambda layer, x: layer(x) * layer(x).sum().item()), "mixes points"),
@@ -286,6 +288,13 @@ def test_bad_configurations_are_refused(arguments, said):
 def test_a_function_that_returns_no_module_is_refused():
     with pytest.raises(ValueError, match=r"module\(2, 1\) must return a torch\.nn\.Module, got 'mlp'"):
         Module(lambda inputs, outputs: "mlp").build(SQUARE, 1, 0)
+
+
+def test_a_function_that_fails_is_told_with_its_place():
+    with pytest.raises(ValueError, match=r"module\(2, 1\) failed at test_modules\.py:\d+: TypeError: .*wid"):
+        Module(lambda inputs, outputs: nn.Linear(inputs, outputs, width=3)).build(SQUARE, 1, 0)
+    with pytest.raises(ValueError, match=r"failed: TypeError: .*; it must be a function \(inputs, outputs\)"):
+        Module(lambda inputs: nn.Linear(inputs, 1)).build(SQUARE, 1, 0)
 
 
 def test_modes_of_evaluation_are_taken():

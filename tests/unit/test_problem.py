@@ -135,6 +135,12 @@ def test_bad_problems_are_refused() -> None:
         Problem(DOMAIN, [condition()], fields=("v", "v"))
     with pytest.raises(ValueError, match="fields is empty"):
         Problem(DOMAIN, [condition()], fields=())
+    with pytest.raises(ValueError, match="outputs is empty"):
+        Problem(DOMAIN, [condition()], outputs=(), ansatz=lambda u, p: p[X])
+    with pytest.raises(ValueError, match=r"conditions=Condition\(name='c'.* must be a list of Condition"):
+        Problem(DOMAIN, condition())
+    with pytest.raises(ValueError, match=r"must be a list of Condition\(\.\.\.\)"):
+        Problem(DOMAIN, [DOMAIN.interior])
     with pytest.raises(ValueError, match="its region belongs to Box"):
         Problem(DOMAIN, [condition(region=Box(x=(0, 1), t=(0, 2)).interior)])
 
@@ -151,3 +157,9 @@ def test_bad_problems_are_refused() -> None:
 def test_a_residual_that_mixes_points_is_refused(residual) -> None:
     with pytest.raises(ValueError, match="residual of condition 'c' mixes points"):
         Problem(DOMAIN, [condition(residual)])
+
+
+def test_a_solution_that_fails_is_told_with_its_place() -> None:
+    problem = Problem(DOMAIN, [condition()], solution=lambda p: p.data["u"])
+    with pytest.raises(ValueError, match=r"solution failed at test_problem\.py:\d+: KeyError: 'u'"):
+        problem.reference(torch.zeros(3, 2))
