@@ -16,6 +16,7 @@ import io
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,13 @@ def read_points(path: Path, names: Sequence[str]) -> Sampled:
                 values = np.stack([stored[name] for name in names], axis=1)
         else:
             values = _read_text(path, names)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"points file {str(path)!r} cannot be read: {error}") from error
-    if values.ndim != 2 or values.shape[1] != len(names) or not np.isfinite(values).all():
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        found = values.dtype if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+        raise ValueError(f"points file {str(path)!r} must hold an array of real numbers, it holds {found}")
+    fits = values.ndim == 2 and values.shape[1] == len(names) and len(values)
+    if not (fits and np.isfinite(values).all()):
         raise ValueError(
             f"points file {str(path)!r} must hold finite numbers for {', '.join(names)}, shape "
             f"(points, {len(names)}); it holds {values.shape}"

@@ -150,10 +150,11 @@ def _check_fit(run: RunConfig, folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read ({type(error).__name__}): it is damaged") from error
     now = dict(_leaves(json.loads(json.dumps(describe(run)))))
+    # a field that was None or empty, and has fields of its own now, is no leaf any more
     differing = [
-        f"{key} was {value!r}, now is {now.get(key)!r}"
+        f"{key} was {value!r}, now is {_value(now, key)!r}"
         for key, value in before.items()
-        if now.get(key) != value
+        if key not in now or now[key] != value
     ]
     if differing:
         raise ValueError(
@@ -163,14 +164,20 @@ def _check_fit(run: RunConfig, folder: Path) -> None:
 
 
 def _leaves(fields: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Fields in fields, by dotted names."""
+    """Fields in fields, by dotted names; one that holds none is a field itself."""
     found: list[tuple[str, Any]] = []
     for name, value in fields.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             found += _leaves(value, f"{above}{name}.")
         else:
             found.append((above + name, value))
     return found
+
+
+def _value(leaves: Mapping[str, Any], key: str) -> Any:
+    """A field by its dotted name: a leaf, or all that stands below; None where it is absent."""
+    below = {name: value for name, value in leaves.items() if name.startswith(f"{key}.")}
+    return leaves.get(key, below or None)
 
 
 def _finished(run: RunConfig, folder: Path, earlier: Checkpoint) -> str:

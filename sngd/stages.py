@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sngd.adaptive import R3, RAD
+from sngd.causal import Causal
 from sngd.checkpoint import Checkpoint
 from sngd.composite import build_network
 from sngd.config import RunConfig
@@ -143,6 +146,15 @@ def _start(run: RunConfig, network: AnyNetwork, before: Tensor) -> Tensor:
     return before.clone() if warm else network.initial.to(before)
 
 
+def _present(config: Causal | RAD | R3 | None, slab: Problem) -> Any:
+    """A config for those of its conditions that have points in a slab; None where it names none of them."""
+    if config is None or not config.conditions:
+        return config
+    known = [condition.name for condition in slab.conditions]
+    names = tuple(name for name in config.conditions if name in known)
+    return replace(config, conditions=names) if names else None
+
+
 def _slab(
     run: RunConfig,
     networks: list[AnyNetwork],
@@ -162,9 +174,12 @@ def _slab(
         before = Continued(slab, network, earlier[len(earlier) - network.parameters :], axis)
     left = marching.count - number
     shared = None if run.max_seconds is None else seconds + max(run.max_seconds - seconds, 1e-9) / left
+    here = restricted(problem, axis, edges[number], edges[number + 1], before)
     own = replace(
         run,
-        problem=restricted(problem, axis, edges[number], edges[number + 1], before),
+        problem=here,
+        causal=_present(run.causal, here),
+        adaptive_points=_present(run.adaptive_points, here),
         marching=None,
         max_steps=max(1, (run.max_steps - steps) // left),
         max_seconds=shared,

@@ -66,7 +66,9 @@ def evaluate(given: list[str]) -> int:
     if options.json or not sys.stdout.isatty():
         print(json.dumps(plain(report), indent=2))
     else:
-        _show(report, options.run, run.problem, rich.console.Console(highlight=False, emoji=False))
+        # markup would take a name's brackets for a style
+        console = rich.console.Console(highlight=False, emoji=False, markup=False)
+        _show(report, options.run, run.problem, console)
     return 0
 
 
@@ -95,7 +97,7 @@ def _beside(coefficient: Coefficient, value: float) -> dict[str, float | None]:
 
 def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.console.Console) -> None:
     """The report as tables."""
-    console.print(f"{folder}: {problem.name}, {report['points']:,} points", markup=False)
+    console.print(f"{folder}: {problem.name}, {report['points']:,} points")
     if problem.solution is None:
         console.print("no known solution to compare with")
     else:
@@ -189,11 +191,15 @@ def export(given: list[str]) -> int:
     path = options.output or options.run / f"{'fields' if fields else 'network'}{FORMATS[form]}"
     if not path.absolute().parent.is_dir():
         raise ValueError(f"--output={str(path)!r} cannot be written: its folder does not exist")
-    if fields:
-        where = _where(options, run.problem)
-        print(export_fields(run.problem, network, theta, where, path, form))
-    else:
-        print(export_network(run.problem, network, theta, path, form))
+    where = _where(options, run.problem) if fields else None
+    try:
+        if where is not None:
+            export_fields(run.problem, network, theta, where, path, form)
+        else:
+            export_network(run.problem, network, theta, path, form)
+    except OSError as error:
+        raise ValueError(f"--output={str(path)!r} cannot be written: {error.strerror or error}") from error
+    print(path)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import sys
 from functools import partial
@@ -75,6 +76,31 @@ def test_points_that_do_not_fit_are_refused(tmp_path, text, told):
         path.write_text(text)
     with pytest.raises(ValueError, match=f"points file .*p.csv.*{told}"):
         read_points(path, NAMES)
+
+
+def _half(stream):
+    whole = io.BytesIO()
+    np.savez(whole, x=np.zeros(3), y=np.zeros(3))
+    stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "told"),
+    [
+        ("p.npy", lambda stream: None, "cannot be read"),
+        ("p.npz", _half, "cannot be read"),
+        ("p.npz", lambda stream: np.save(stream, np.zeros((3, 2))), "cannot be read"),
+        ("p.npy", lambda stream: np.savez(stream, x=np.zeros(3)), "it holds a NpzFile"),
+        ("p.npy", lambda stream: np.save(stream, np.array([["a", "b"]])), "it holds <U1"),
+        ("p.npy", lambda stream: np.save(stream, np.zeros((1, 2), complex)), "it holds complex128"),
+        ("p.npy", lambda stream: np.save(stream, np.zeros((0, 2))), r"it holds \(0, 2\)"),
+    ],
+)
+def test_files_that_hold_no_points_are_refused(tmp_path, name, write, told):
+    with (tmp_path / name).open("wb") as stream:
+        write(stream)
+    with pytest.raises(ValueError, match=f"points file .*{name}.*{told}"):
+        read_points(tmp_path / name, NAMES)
 
 
 # Fields

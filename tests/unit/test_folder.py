@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sngd import MLP, SNGD, RunConfig
+from sngd import MLP, SNGD, Problem, RunConfig
+from sngd.adaptive import R3
+from sngd.causal import Causal
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
 from sngd.folder import Claim, Fence, Source, Standing, claim_folder, open_folder
 from sngd.launcher import Launch
+from sngd.marching import Marching
 from sngd.problems import heat
 
 ALONE = Launch("alone")
@@ -95,6 +98,26 @@ def test_another_run_is_refused_with_every_difference(tmp_path):
     ):
         assert difference in str(caught.value)
     assert str(caught.value).count(" was ") == 3
+
+
+@pytest.mark.parametrize(
+    "added", [{"causal": Causal(bins=4)}, {"marching": Marching(slabs=2)}, {"adaptive_points": R3()}]
+)
+def test_a_run_does_not_go_on_with_what_it_began_without(tmp_path, added):
+    _begin(_run(tmp_path))
+    (field,) = added
+    with pytest.raises(ValueError, match=rf"{field} was None, now is {{'{field}.type': "):
+        _claim(_run(tmp_path, **added))
+
+
+def test_coefficients_that_are_added_make_another_run(tmp_path):
+    run, plain = _run(tmp_path), heat(8, 2, 2)
+    _begin(run)
+    problem = Problem(
+        plain.domain, plain.conditions, solution=plain.solution, coefficients={"k": 1.0}, name=plain.name
+    )
+    with pytest.raises(ValueError, match=r"coefficients was \{\}, now is \{'problem.coefficients.k': 1"):
+        _claim(dataclasses.replace(run, problem=problem))
 
 
 def test_what_no_step_depends_on_may_change(tmp_path):

@@ -290,6 +290,20 @@ def test_each_slab_is_the_run_on_its_own_problem():
     assert [r["loss"] for r in own.records] == [r["loss"] for r in hook.records[4:]]
 
 
+def test_a_named_condition_counts_in_the_slabs_that_it_has_points_in():
+    changes = {
+        "causal": Causal(conditions=("late", "equations")),
+        "adaptive_points": RAD(conditions=("late",)),
+    }
+    run = RunConfig(_wave(), MLP((4,)), max_steps=4, marching=Marching(slabs=2), **changes)
+    first = first_stage(run, CPU)
+    second = next_stage(first, "max_steps", first.start, 2, 0.0)
+    assert first.run.causal.conditions == ("equations",)
+    assert first.run.adaptive_points is None
+    assert second.run.causal == run.causal
+    assert second.run.adaptive_points == run.adaptive_points
+
+
 def test_marching_solves_the_heat_equation():
     run = _run(marching=Marching(2), max_steps=50, network=MLP((10, 10)), optimizer=SNGD(rank=60))
     trained, hook = _train(run)

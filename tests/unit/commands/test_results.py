@@ -34,10 +34,11 @@ from sngd.geometry import Ball
 
 domain = Ball(x=0, y=0, radius=1)
 X, Y = domain.axes
+walls = domain.boundary()
 data = Data(domain, [[0.1 * i, 0.05 * i] for i in range(5)], {"u": [1.0] * 5})
 conditions = [
     Condition("equation", lambda w, p: (d(w[0], X) - p["k"], d(w[1], Y) - 1), domain.interior, 40),
-    Condition("walls", lambda w, p: w[0] - w[1] * p.normal[X], domain.boundary(), 20, 1.0, "latin_hypercube"),
+    Condition("walls[x]", lambda w, p: w[0] - w[1] * p.normal[X], walls, 20, 1.0, "latin_hypercube"),
     Condition("measured", lambda w, p: w[0] - p.data["u"] * p["l"], data, 5),
 ]
 unknown = {"k": Coefficient(1.5, lower=0.0, exact=2.0), "l": Coefficient(1.0)}
@@ -98,12 +99,12 @@ def test_eval_without_a_solution_tells_residuals(copies, capsys):
     assert told["relative_l2"] is told["over_time"] is told["fields"]["v"] is None
     assert told["conserved"] == told["h1"] == {}
     points = {name: norms["points"] for name, norms in told["residuals"].items()}
-    assert points == {"equation": 200, "walls": 200, "measured": 5}
+    assert points == {"equation": 200, "walls[x]": 200, "measured": 5}
     stored = json.loads(Path("unsolved/result.json").read_text())["coefficients"]
     k = stored["k"]
     assert told["coefficients"]["k"] == {"value": k, "exact": 2.0, "error": pytest.approx(abs(2.0 - k))}
     assert told["coefficients"]["l"] == {"value": stored["l"], "exact": None, "error": None}
-    assert 0 < told["residuals"]["walls"]["rms"] <= told["residuals"]["walls"]["max"]
+    assert 0 < told["residuals"]["walls[x]"]["rms"] <= told["residuals"]["walls[x]"]["max"]
 
 
 @pytest.mark.parametrize("name", ["heat", "unsolved"])
@@ -214,6 +215,7 @@ def test_export_at_points_and_by_suffix(copies, capsys):
         (["--format", "pt2", "--grid", "3x3"], "--format=pt2 writes the network"),
         (["-o", "a.txt"], "--output='a.txt' has none of the suffixes .npz, .vtu, .pt2, .onnx"),
         (["-o", "absent/a.npz"], "its folder does not exist"),
+        (["-o", ".", "--format", "npz"], "--output='.' cannot be written: Is a directory"),
         (["--points", "absent.csv"], "points file 'absent.csv' cannot be read"),
     ],
 )
