@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,10 +59,17 @@ class Ball(Shape):
         return (x - x.new_tensor(self.centre)).square().sum(1) <= self.radius**2
 
     def pieces(self) -> tuple[Piece, ...]:
-        """The sphere."""
-        d = self.dim  # measure 2 π^{d/2} r^{d−1} / Γ(d/2)
+        """The sphere; each end of an interval, for on a line u and the choice of a piece are correlated."""
+        d = self.dim
+        if d == 1:
+            return tuple(Piece((self,), None, 1.0, partial(self._end, sign)) for sign in (-1.0, 1.0))
+        # measure 2 π^{d/2} r^{d−1} / Γ(d/2)
         measure = 2 * math.pi ** (d / 2) * self.radius ** (d - 1) / math.gamma(d / 2)
         return (Piece((self,), None, measure, self._draw),)
+
+    def _end(self, sign: float, u: Tensor) -> tuple[Tensor, Tensor]:
+        normals = torch.full_like(u, sign)
+        return u.new_tensor(self.centre) + self.radius * normals, normals
 
     def _draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
         normals = _directions(u)
@@ -79,10 +87,8 @@ class Ball(Shape):
 
 
 def _directions(u: Tensor) -> Tensor:
-    """Uniform unit vectors (n, d) out of uniform numbers u (n, d)."""
+    """Uniform unit vectors (n, d) out of uniform numbers u (n, d), d ≥ 2."""
     d = u.shape[1]
-    if d == 1:
-        return torch.where(u < 0.5, -1.0, 1.0).to(u)
     angle = 2 * math.pi * u[:, 0]
     circle = torch.stack([angle.cos(), angle.sin()], dim=1)
     if d == 2:

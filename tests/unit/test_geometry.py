@@ -217,6 +217,16 @@ def test_boundary_is_hit_in_proportion_to_its_measure(name: str) -> None:
     assert stats.binomtest(kept, n, min(1.0, measure / pieces)).pvalue > CHANCE
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("key", [KEY, (0, 1, 0), (3, 1, 0)])
+def test_the_ends_of_several_intervals_are_hit_evenly(sampling, key) -> None:
+    shape = Ball(x=0, radius=1) | Ball(x=5, radius=1)
+    ends, counts = shape.boundary().sample(0, 4000, key, sampling).unique(return_counts=True)
+    assert ends.tolist() == [-1, 1, 4, 6]
+    for count in counts.tolist():
+        assert stats.binomtest(count, 4000, 0.25).pvalue > CHANCE
+
+
 def test_shared_sides_count_once() -> None:
     """Of boxes side by side the common side is inside; where they overlap, their sides are covered once."""
     x, y = boundary(SHAPES["neighbours"][0], 4000)[0].T
