@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class Ball(Shape):
         if not centre:
             raise ValueError("Ball() needs a centre, e.g. Ball(x=0, y=0, radius=1)")
         for name, value in (*centre.items(), ("radius", radius)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value)):
+            if not (isinstance(value, Real) and math.isfinite(value)):
                 raise ValueError(f"Ball {name}={value!r} must be a finite number")
         if radius <= 0:
             raise ValueError(f"Ball radius={radius!r} must be > 0")
@@ -115,7 +116,10 @@ class Polygon(Shape):
         self.names = tuple(names)
         if len(self.names) != 2 or len(set(self.names)) != 2:
             raise ValueError(f"Polygon names={names!r} must be two different names")
-        pairs = [tuple(float(c) for c in vertex) for vertex in vertices]
+        try:
+            pairs = [tuple(float(c) for c in vertex) for vertex in vertices]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Polygon vertices={vertices!r} must be pairs of numbers: {error}") from error
         for i, pair in enumerate(pairs):
             if len(pair) != 2 or not all(math.isfinite(c) for c in pair):
                 raise ValueError(f"Polygon vertices[{i}]={pair} must be two finite numbers")

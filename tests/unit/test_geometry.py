@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -349,6 +350,8 @@ def test_filters_that_cannot_be_used_are_refused() -> None:
         (lambda: Ball(x=0, radius=0), "radius=0 must be > 0"),
         (lambda: Ball(x=math.nan, radius=1), "Ball x=nan must be a finite number"),
         (lambda: Ball(x=0, radius="1"), "Ball radius='1' must be a finite number"),
+        (lambda: Polygon([0, 1, 2]), r"vertices=\[0, 1, 2\] must be pairs of numbers"),
+        (lambda: Polygon([("a", 0), (1, 0), (1, 1)]), "must be pairs of numbers: .*'a'"),
         (lambda: Polygon([(0, 0), (1, 0)]), "at least 3 vertices, got 2"),
         (lambda: Polygon([(0, 0), (1, 0), (1, math.inf)]), r"\[2\]=\(1.0, inf\) must be two finite"),
         (lambda: Polygon([(0, 0), (1, 0), (1, 1, 1)]), r"vertices\[2\]=\(1.0, 1.0, 1.0\)"),
@@ -389,6 +392,11 @@ def test_names_and_bounds_of_shapes() -> None:
     assert solid.bounds[-1] == (0.0, 2.0)
     assert repr(HOLE.over(t=(0, 1))) == "Ball(x=0.2, y=0.1, radius=0.5).over(t=(0.0, 1.0))"
     assert repr(HOLE - HOLE).startswith("(Ball(x=0.2, y=0.1, radius=0.5) - Ball")
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Ball(x=np.int64(1), y=np.float32(0.5), radius=np.float64(2)).bounds == ((-1, 3), (-1.5, 2.5))
+    assert Box(x=(np.int64(0), np.float32(0.5))).bounds == ((0, 0.5),)
 
 
 def test_near_takes_in_what_rounding_puts_outside() -> None:
