@@ -1,7 +1,7 @@
 """Inverse diffusion: κ of u_t = κ u_xx on [0,1]×[0,1] from 200 measurements of u; κ = 0.3.
 
 Source: Raissi, Perdikaris and Karniadakis 2019 (the question). Clean measurements; inverse_diffusion_noisy.py
-has errors of 1 %. Zero at the walls by the form of u. 1,200 fixed points, tanh 2-20-20-20-1, P = 922.
+has errors of 1 %. Zero at the walls by the form of u. 1,200 fixed points, tanh 2-20-20-20-1, P = 922 with κ.
 """
 
 from sngd import MLP, RunConfig

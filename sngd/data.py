@@ -173,6 +173,10 @@ class Data(PointCloud):
 
     def __init__(self, domain: Shape, points: Any, values: Mapping[str, Any], normals: Any = None) -> None:
         super().__init__(domain, points, normals)
+        if not isinstance(values, Mapping):
+            raise ValueError(
+                f'Data values must map names to arrays, e.g. {{"u": values}}, not {type(values).__name__}'
+            )
         if not values:
             raise ValueError('Data values is empty; name at least one, e.g. {"u": values}, or use PointCloud')
         columns = []
@@ -186,13 +190,13 @@ class Data(PointCloud):
         self._extra = torch.cat(columns, dim=1)
 
     @classmethod
-    def from_csv(cls, domain: Shape, path: str | Path, values: Sequence[str] = ()) -> Data:
+    def from_csv(cls, domain: Shape, path: str | Path, values: Sequence[str] | str = ()) -> Data:
         """Read a table with a header line: x,t,u.
 
         Args:
             domain: of the problem; its axes are columns of the table.
             path: the file, fields parted by commas.
-            values: columns to take as values; all that are no axes when absent.
+            values: columns to take as values, or one by its name; all that are no axes when absent.
 
         Raises:
             ValueError: naming file, column and line: it is missing, empty, has no such column, or an entry
@@ -220,13 +224,13 @@ class Data(PointCloud):
         return cls._from_table(domain, path, table, chosen)
 
     @classmethod
-    def from_npz(cls, domain: Shape, path: str | Path, values: Sequence[str] = ()) -> Data:
+    def from_npz(cls, domain: Shape, path: str | Path, values: Sequence[str] | str = ()) -> Data:
         """Read arrays (n,) called as the axes and the values, written by numpy.savez(path, x=…, u=…).
 
         Args:
             domain: of the problem.
             path: the file.
-            values: arrays to take as values; all that are no axes when absent.
+            values: arrays to take as values, or one by its name; all that are no axes when absent.
 
         Raises:
             ValueError: naming file and array: it is missing or no NPZ file, has no such array, or one that is
@@ -265,8 +269,14 @@ class Data(PointCloud):
 def _matrix(what: str, array: Any, width: int | None) -> Tensor:
     """An array as (n, width) float64; (n,) as one column where width is None."""
     try:
-        values = torch.as_tensor(np.asarray(array, dtype=np.float64).copy())
-    except (TypeError, ValueError) as error:
+        if isinstance(array, Tensor):  # of any device, or part of a graph
+            array = array.detach().cpu()
+            array = array if array.is_complex() else array.double()
+        given = np.asarray(array)
+        if np.iscomplexobj(given):  # numpy would drop the imaginary part
+            raise TypeError(f"they are {given.dtype}; take real and imaginary parts as two")
+        values = torch.as_tensor(given.astype(np.float64))
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{what} must be an array of numbers: {error}") from error
     shape, values = tuple(values.shape), values[:, None] if width is None and values.ndim == 1 else values
     if values.ndim != 2 or values.shape[1] != (width or 1):
@@ -293,8 +303,11 @@ def _reading(path: str | Path) -> Iterator[None]:
         raise ValueError(f"data file {str(path)!r} cannot be read: {error}") from error
 
 
-def _chosen(path: str | Path, found: Sequence[str], domain: Shape, values: Sequence[str]) -> tuple[str, ...]:
+def _chosen(
+    path: str | Path, found: Sequence[str], domain: Shape, values: Sequence[str] | str
+) -> tuple[str, ...]:
     """Names of the columns that are values."""
+    values = (values,) if isinstance(values, str) else values
     chosen = tuple(values) or tuple(name for name in found if name not in domain.names)
     missing = [name for name in (*domain.names, *chosen) if name not in found]
     if missing:

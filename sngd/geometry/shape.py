@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -197,6 +198,6 @@ def bounded(where: str, name: str, pair: Any) -> tuple[float, float]:
     """
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
         raise ValueError(f"{where} axis {name}={pair!r} must be a pair (low, high)")
-    if not (all(math.isfinite(v) for v in pair) and pair[0] < pair[1]):
+    if not (all(isinstance(v, Real) and math.isfinite(v) for v in pair) and pair[0] < pair[1]):
         raise ValueError(f"{where} axis {name}={pair!r} must be finite with low < high")
     return float(pair[0]), float(pair[1])

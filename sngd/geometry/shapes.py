@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -41,7 +43,7 @@ class Ball(Shape):
         if not centre:
             raise ValueError("Ball() needs a centre, e.g. Ball(x=0, y=0, radius=1)")
         for name, value in (*centre.items(), ("radius", radius)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value)):
+            if not (isinstance(value, Real) and math.isfinite(value)):
                 raise ValueError(f"Ball {name}={value!r} must be a finite number")
         if radius <= 0:
             raise ValueError(f"Ball radius={radius!r} must be > 0")
@@ -58,10 +60,17 @@ class Ball(Shape):
         return (x - x.new_tensor(self.centre)).square().sum(1) <= self.radius**2
 
     def pieces(self) -> tuple[Piece, ...]:
-        """The sphere."""
-        d = self.dim  # measure 2 π^{d/2} r^{d−1} / Γ(d/2)
+        """The sphere; each end of an interval, for on a line u and the choice of a piece are correlated."""
+        d = self.dim
+        if d == 1:
+            return tuple(Piece((self,), None, 1.0, partial(self._end, sign)) for sign in (-1.0, 1.0))
+        # measure 2 π^{d/2} r^{d−1} / Γ(d/2)
         measure = 2 * math.pi ** (d / 2) * self.radius ** (d - 1) / math.gamma(d / 2)
         return (Piece((self,), None, measure, self._draw),)
+
+    def _end(self, sign: float, u: Tensor) -> tuple[Tensor, Tensor]:
+        normals = torch.full_like(u, sign)
+        return u.new_tensor(self.centre) + self.radius * normals, normals
 
     def _draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
         normals = _directions(u)
@@ -79,10 +88,8 @@ class Ball(Shape):
 
 
 def _directions(u: Tensor) -> Tensor:
-    """Uniform unit vectors (n, d) out of uniform numbers u (n, d)."""
+    """Uniform unit vectors (n, d) out of uniform numbers u (n, d), d ≥ 2."""
     d = u.shape[1]
-    if d == 1:
-        return torch.where(u < 0.5, -1.0, 1.0).to(u)
     angle = 2 * math.pi * u[:, 0]
     circle = torch.stack([angle.cos(), angle.sin()], dim=1)
     if d == 2:
@@ -109,7 +116,10 @@ class Polygon(Shape):
         self.names = tuple(names)
         if len(self.names) != 2 or len(set(self.names)) != 2:
             raise ValueError(f"Polygon names={names!r} must be two different names")
-        pairs = [tuple(float(c) for c in vertex) for vertex in vertices]
+        try:
+            pairs = [tuple(float(c) for c in vertex) for vertex in vertices]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Polygon vertices={vertices!r} must be pairs of numbers: {error}") from error
         for i, pair in enumerate(pairs):
             if len(pair) != 2 or not all(math.isfinite(c) for c in pair):
                 raise ValueError(f"Polygon vertices[{i}]={pair} must be two finite numbers")

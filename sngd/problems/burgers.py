@@ -26,8 +26,10 @@ from sngd.problem import Condition, Points, Problem
 
 __all__ = ["burgers", "cole_hopf"]
 
-# Agrees with other quadratures to rounding for ν ≥ 0.002, 0.01/π among them (tests/unit/test_problems.py).
+# Agrees with other quadratures to rounding for ν ≥ 0.002, 0.01/π among them (tests/unit/test_problems.py);
+# at ν = 0.001 it is wrong by 6e-6, at 0.0005 by 0.1.
 _NODES = 128
+_LEAST = 0.002
 
 
 def cole_hopf(x: Tensor, t: Tensor, viscosity: float, nodes: int = _NODES) -> Tensor:
@@ -44,7 +46,19 @@ def cole_hopf(x: Tensor, t: Tensor, viscosity: float, nodes: int = _NODES) -> Te
 def burgers(
     viscosity: float = 0.01, interior: int = 8192, initial: int = 2048, weight: float = 0.01
 ) -> Problem:
-    """Burgers' equation with so many collocation points; the equation's residual is weighted down."""
+    """Burgers' equation with so many collocation points; the equation's residual is weighted down.
+
+    Args:
+        viscosity: ν > 0. Below 0.002 there is no solution to compare with: the quadrature is too coarse.
+        interior: points of the equation.
+        initial: points at t = 0.
+        weight: w of the equation, against 1 of the start.
+
+    Raises:
+        ValueError: viscosity is not positive.
+    """
+    if not viscosity > 0:
+        raise ValueError(f"burgers: viscosity={viscosity!r} must be positive")
     domain = Box(x=(-1, 1), t=(0, 1), periodic="x")
     X, T = domain.axes
 
@@ -62,5 +76,9 @@ def burgers(
         Condition("initial", start, domain.face(t=0), initial),
     ]
     return Problem(
-        domain, conditions, solution=solution, conserved=[Conserved("mass", lambda u, p: u)], name="burgers"
+        domain,
+        conditions,
+        solution=solution if viscosity >= _LEAST else None,
+        conserved=[Conserved("mass", lambda u, p: u)],
+        name="burgers",
     )

@@ -2,8 +2,8 @@
 
     u_t + u u_x + δ u_xxx = 0,   x periodic on [−1, 1], 0 < t < 1,   u(x, 0) = cos πx
 
-with δ = 0.0025. Mass ∫ u and energy ∫ u² are conserved. The reference is a Fourier–Chebyshev series of the
-project's own spectral solution.
+with δ = 0.0025. Mass ∫ u, momentum ∫ u² and energy ∫ u³/6 − δ u_x²/2 are conserved.
+The reference is a Fourier–Chebyshev series of the project's own spectral solution.
 
 Source: Zabusky and Kruskal, "Interaction of solitons in a collisionless plasma and the recurrence of initial
 states", Phys. Rev. Lett. 15, 1965, with δ = 0.022² = 4.84e-4; Raissi, Perdikaris and Karniadakis, J. Comput.

@@ -60,6 +60,18 @@ def test_arrays_are_copied() -> None:
     assert torch.equal(region.sample(0, 3, KEY), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_tensors_are_taken_whatever_their_precision_and_graph(dtype) -> None:
+    x, u = torch.tensor(POINTS, dtype=dtype), torch.ones(3, dtype=dtype, requires_grad=True)
+    region = Data(DOMAIN, x, {"u": 2 * u})
+    sample = region.sample(0, 3, KEY)
+    assert sample.tolist() == [[*point, 2] for point in POINTS]
+    assert not sample.requires_grad
+    exact = x.double().clone()
+    x += 0.1
+    assert torch.equal(region.sample(0, 3, KEY)[:, :2], exact)
+
+
 def test_points_of_the_boundary_may_be_rounded_outside() -> None:
     disk = Ball(x=0, y=0, radius=1)
     angle = np.linspace(0, 6, 50)
@@ -81,6 +93,15 @@ def test_points_of_the_boundary_may_be_rounded_outside() -> None:
         ),
         (lambda: Data(DOMAIN, POINTS, {"u": [1, np.nan, 3]}), r"Data values\['u'\]: row 1 is not finite"),
         (lambda: Data(DOMAIN, POINTS, {"u": ["a", 1, 2]}), r"values\['u'\] must be an array of numbers"),
+        (
+            lambda: Data(DOMAIN, POINTS, {"u": [1j, 2, 3]}),
+            r"values\['u'\] must be an array of numbers: .*complex",
+        ),
+        (
+            lambda: Data(DOMAIN, torch.ones(1, 2) * 1j, {"u": [1]}),
+            "points must be an array of numbers: .*complex",
+        ),
+        (lambda: Data(DOMAIN, POINTS, [1, 2, 3]), "Data values must map names to arrays, .* not list"),
         (lambda: Data(DOMAIN, POINTS, {"x": [1, 2, 3]}), r"values\['x'\] must not be called as an axis"),
         (lambda: Data(DOMAIN, POINTS, {"normal:x": [1, 2, 3]}), "nor have a colon"),
         (lambda: Data(DOMAIN, [], {"u": []}), r"Data points has shape \(0,\), it must be \(n, 2\)"),
@@ -108,7 +129,8 @@ def test_tables_are_matched_by_name(tmp_path) -> None:
     region = Data.from_csv(DOMAIN, path)
     assert region.columns == ("u", "noise")
     assert region.sample(0, 2, KEY).tolist() == [[0, 0.5, 1, 9], [1, 2, 2, 8]]
-    assert Data.from_csv(DOMAIN, str(path), values=["noise"]).columns == ("noise",)
+    for values in (["noise"], "noise"):
+        assert Data.from_csv(DOMAIN, str(path), values=values).columns == ("noise",)
 
 
 def test_archives_are_matched_by_name(tmp_path) -> None:

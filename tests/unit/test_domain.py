@@ -342,6 +342,8 @@ def test_axes_are_named_in_order() -> None:
         ({"x": (2, 1)}, r"x=\(2, 1\) must be finite"),
         ({"x": (0, math.inf)}, "must be finite"),
         ({"x": (math.nan, 1)}, "must be finite"),
+        ({"x": ("a", 1)}, r"x=\('a', 1\) must be finite with low < high"),
+        ({"x": (None, 1)}, "must be finite with low < high"),
         ({"x": 3}, r"x=3 must be a pair"),
         ({"x": (0, 1, 2)}, "must be a pair"),
         ({"x": (0, 1), "even": ("x", "y")}, "axis 'y' does not exist"),

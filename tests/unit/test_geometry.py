@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -217,6 +218,16 @@ def test_boundary_is_hit_in_proportion_to_its_measure(name: str) -> None:
     assert stats.binomtest(kept, n, min(1.0, measure / pieces)).pvalue > CHANCE
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("key", [KEY, (0, 1, 0), (3, 1, 0)])
+def test_the_ends_of_several_intervals_are_hit_evenly(sampling, key) -> None:
+    shape = Ball(x=0, radius=1) | Ball(x=5, radius=1)
+    ends, counts = shape.boundary().sample(0, 4000, key, sampling).unique(return_counts=True)
+    assert ends.tolist() == [-1, 1, 4, 6]
+    for count in counts.tolist():
+        assert stats.binomtest(count, 4000, 0.25).pvalue > CHANCE
+
+
 def test_shared_sides_count_once() -> None:
     """Of boxes side by side the common side is inside; where they overlap, their sides are covered once."""
     x, y = boundary(SHAPES["neighbours"][0], 4000)[0].T
@@ -339,6 +350,8 @@ def test_filters_that_cannot_be_used_are_refused() -> None:
         (lambda: Ball(x=0, radius=0), "radius=0 must be > 0"),
         (lambda: Ball(x=math.nan, radius=1), "Ball x=nan must be a finite number"),
         (lambda: Ball(x=0, radius="1"), "Ball radius='1' must be a finite number"),
+        (lambda: Polygon([0, 1, 2]), r"vertices=\[0, 1, 2\] must be pairs of numbers"),
+        (lambda: Polygon([("a", 0), (1, 0), (1, 1)]), "must be pairs of numbers: .*'a'"),
         (lambda: Polygon([(0, 0), (1, 0)]), "at least 3 vertices, got 2"),
         (lambda: Polygon([(0, 0), (1, 0), (1, math.inf)]), r"\[2\]=\(1.0, inf\) must be two finite"),
         (lambda: Polygon([(0, 0), (1, 0), (1, 1, 1)]), r"vertices\[2\]=\(1.0, 1.0, 1.0\)"),
@@ -379,6 +392,11 @@ def test_names_and_bounds_of_shapes() -> None:
     assert solid.bounds[-1] == (0.0, 2.0)
     assert repr(HOLE.over(t=(0, 1))) == "Ball(x=0.2, y=0.1, radius=0.5).over(t=(0.0, 1.0))"
     assert repr(HOLE - HOLE).startswith("(Ball(x=0.2, y=0.1, radius=0.5) - Ball")
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Ball(x=np.int64(1), y=np.float32(0.5), radius=np.float64(2)).bounds == ((-1, 3), (-1.5, 2.5))
+    assert Box(x=(np.int64(0), np.float32(0.5))).bounds == ((0, 0.5),)
 
 
 def test_near_takes_in_what_rounding_puts_outside() -> None:

@@ -183,6 +183,11 @@ def test_128_quadrature_nodes_are_enough_near_the_shock_of_lower_viscosities(vis
     assert float((cole_hopf(x, t, viscosity, 64) - exact).abs().max()) > 1e-11
 
 
+def test_where_the_quadrature_is_too_coarse_there_is_no_solution():
+    assert burgers(0.002).solution is not None
+    assert burgers(0.001).solution is None
+
+
 def test_the_solution_of_the_burgers_problem_is_the_cole_hopf_solution():
     problem = burgers(0.02)
     x = problem.domain.interior.sample(0, 50, (3, 0, 0))
@@ -222,6 +227,7 @@ def test_the_weight_of_burgers_equation_is_the_equations():
         (lambda: helmholtz(waves=(1.0, 4)), "must be two whole numbers"),
         (lambda: elasticity(lame=-1.0), "lame=-1.0 must be ≥ 0"),
         (lambda: elasticity(shear=0.0), "shear=0.0 must be positive"),
+        (lambda: burgers(viscosity=0.0), "viscosity=0.0 must be positive"),
         (lambda: taylor_green(viscosity=0), "viscosity=0 must be positive"),
         (lambda: sngd.problems.kdv(dispersion=0), "dispersion=0 must be positive"),
         (lambda: sngd.problems.schroedinger("soliton"), "start='soliton' must be"),
