@@ -30,7 +30,8 @@ CONFIG, HISTORY, RESULT, OWNER = "config.json", "history.jsonl", "result.json", 
 # Fields that a run may change when it goes on: none of them has a part in what a step computes.
 _FREE = {
     *("max_steps", "max_seconds", "target_error", "evaluate_every", "evaluate_points"),
-    *("device", "memory_gb", "checkpoint_seconds", "timeout_seconds", "tracking", "run_dir"),
+    *("device", "memory_gb", "timeout_seconds", "tracking", "run_dir"),
+    *("checkpoint_seconds", "keep_checkpoints", "check_every", "holdout_every", "holdout_points"),
 }
 
 

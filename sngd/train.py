@@ -12,19 +12,24 @@ import torch
 from torch import Tensor
 
 from sngd.accounts import Account, added_since, peak_bytes, total
+from sngd.agreement import compare
 from sngd.allocation import naming_out_of_memory
 from sngd.assembly import build_objective
+from sngd.certificate import certify
 from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
+from sngd.findings import Findings
 from sngd.networks import AnyNetwork
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.records import run_info, run_result, step_record
 from sngd.schedule import Schedule
 from sngd.stages import Stage, first_stage, next_stage
-from sngd.stopping import Stopping
+from sngd.stopping import TOLD_TO_END, Stopping
+from sngd.votes import agree
+from sngd.watch import Watch
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -33,19 +38,6 @@ __all__ = ["Hook", "Trained", "train"]
 
 # So many rejected steps in a row, each a thousandfold rise of the damping, and no step is left to try.
 _STALLED_AFTER = 5
-_REASONS = (
-    "superseded",
-    "target_error",
-    "tolerance",
-    "stalled",
-    "max_steps",
-    "max_seconds",
-    "interrupted",
-    "terminated",
-    "time_limit",
-)
-# Signals may reach any rank; the clock, the error and the run folder are rank 0's.
-_HEARD_ANYWHERE = ("interrupted", "terminated")
 
 
 class Hook(Protocol):
@@ -141,6 +133,7 @@ class _Carried:
     info: dict[str, Any]
     spectra: list[tuple[int, Tensor]]
     account: Account
+    findings: Findings
 
 
 class _Loop:
@@ -173,8 +166,9 @@ class _Loop:
             reached = stage.reached()
             self.evaluation = Evaluation(stage.covered, reached, run.evaluate_points, self.dtype, device)
         self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
-        before = before or _Carried({}, [], {})
-        self.info, self.spectra = before.info, before.spectra
+        before = before or _Carried({}, [], {}, Findings())
+        self.info, self.spectra, self.findings = before.info, before.spectra, before.findings
+        self.watch = Watch(run, self.objective, device, self.findings)
         self.account = before.account  # traffic of earlier starts
         self.rejected, self.seconds = 0, stage.seconds
         if earlier is None:
@@ -222,7 +216,7 @@ class _Loop:
 
     def carried(self) -> _Carried:
         """What the next stage goes on with."""
-        return _Carried(self.info, self.spectra, self.account)
+        return _Carried(self.info, self.spectra, self.account, self.findings)
 
     def mark(self) -> None:
         """A checkpoint at the beginning of a stage."""
@@ -256,7 +250,12 @@ class _Loop:
             self.judging += clock(self.device) - before
         seconds = clock(self.device) - self.began - self.judging
         self.taken = number
-        self.reason = self._agree(self._stop(number, seconds, error))
+        theta, step = self.stepper.state.theta, self.stage.steps + number
+        if number % run.check_every == 0:
+            compare(self.ranks, theta, step)
+        self.watch.after(number, step, self.stepper.state, self.schedule.settled(number))
+        reason = self._stop(number, seconds, error)
+        self.reason, _ = agree(self.ranks, self.device, reason, False)
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.spectra.append((self.stage.steps + number, report.sigma.cpu()))
         if self.ranks.rank == 0:
@@ -283,11 +282,20 @@ class _Loop:
                 trained.result["errors"] = self.evaluation.errors(self.stage.until(theta))
                 trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
             trained.result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
+            trained.result["certificate"] = self._certificate(network, trained.theta)
+            trained.result["warnings"] = self.findings.plain()
+            trained.result["fallbacks"] = dict(self.findings.fallbacks)
             if self.reason != "superseded":
                 self._save()
                 for hook in self.hooks:
                     hook.end(trained.result)
         return trained
+
+    def _certificate(self, network: AnyNetwork, theta: Tensor) -> dict[str, Any] | None:
+        """None where a run was told to end and has no time for it, or has left its folder to another."""
+        if self.reason in (*TOLD_TO_END, "superseded"):
+            return None
+        return certify(self.stage.whole.problem, network, theta)
 
     def _stop(self, number: int, seconds: float, error: float | None) -> str:
         run = self.run
@@ -303,15 +311,6 @@ class _Loop:
             return "max_seconds"
         return self.stopping.reason(seconds - self.seconds)
 
-    def _agree(self, reason: str) -> str:
-        """Clocks and errors differ between ranks: rank 0 decides, but a signal to any of them counts."""
-        heard = reason if self.ranks.rank == 0 or reason in _HEARD_ANYWHERE else ""
-        votes = torch.zeros(len(_REASONS), device=self.device)
-        if heard:
-            votes[_REASONS.index(heard)] = 1
-        counted = self.ranks.sum(votes, "control").tolist()
-        return next((name for name, count in zip(_REASONS, counted, strict=True) if count), "")
-
     def _record(self, number: int, seconds: float, error: float | None, report: Report) -> dict[str, Any]:
         before, self.traffic = self.traffic, dict(self.ranks.traffic)
         began, self.seconds = self.seconds, seconds
@@ -323,6 +322,8 @@ class _Loop:
             "bytes_moved": self.ranks.bytes_moved + sum(int(t["bytes"]) for t in self.account.values()),
             "traffic": added_since(before, self.traffic),
             **self.schedule.record(),
+            **self.watch.record(),
+            "warnings": self.findings.untold() or None,
         }
 
     def _whole_account(self) -> Account:
