@@ -8,6 +8,7 @@ import socket
 
 import torch
 
+from sngd.agreement import DivergedRanksError
 from sngd.allocation import OutOfMemoryError
 from sngd.audience import Audience
 from sngd.collectives import Ranks, connect
@@ -99,9 +100,9 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
         ranks.close()
     if ranks.size == 1 or isinstance(error, LostRankError):
         return
-    mistake = isinstance(error, ValueError)
-    text = str(error) if mistake else f"{type(error).__name__}: {error}"
-    if not ranks.fail(text, common=mistake):
+    common = isinstance(error, (ValueError, DivergedRanksError))
+    text = str(error) if common else f"{type(error).__name__}: {error}"
+    if not ranks.fail(text, common=common):
         if not isinstance(error, OutOfMemoryError):  # which names the rank by itself
             text = f"rank {ranks.rank} on {socket.gethostname()}: {text}"
         raise RankFailedError(text) from error

@@ -18,6 +18,7 @@ from sngd.assembly import build_objective
 from sngd.certificate import certify
 from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig
+from sngd.decompositions import NonFiniteMatrixError
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
 from sngd.findings import Findings
@@ -25,6 +26,7 @@ from sngd.networks import AnyNetwork
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.records import run_info, run_result, step_record
+from sngd.residual import ResidualError
 from sngd.schedule import Schedule
 from sngd.stages import Stage, first_stage, next_stage
 from sngd.stopping import TOLD_TO_END, Stopping
@@ -95,6 +97,8 @@ def train(
         stopping: what may ask the run to stop; signals alone when absent.
 
     Raises:
+        DivergedRanksError: the ranks no longer hold the same parameters.
+        NonFiniteMatrixError: derivatives of a residual overflow.
         NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
         ResidualError: a residual raises an error, at the start or on points drawn anew.
         OutOfMemoryError: memory does not do, whatever is tried.
@@ -208,7 +212,12 @@ class _Loop:
     def run_through(self) -> Stage | None:
         """Take the steps of the stage; the next stage, None where the run has come to its end."""
         for number in range(self.taken + 1, self.run.max_steps + 1):
-            self.step(number)
+            try:
+                self.step(number)
+            except (ResidualError, NonFiniteMatrixError):  # on every rank
+                if self.ranks.rank == 0 and self.taken:
+                    self._save()  # the last good state
+                raise
             if self.reason:
                 break
         theta, taken = self.stepper.state.theta, self.stage.steps + self.taken
@@ -251,11 +260,13 @@ class _Loop:
         seconds = clock(self.device) - self.began - self.judging
         self.taken = number
         theta, step = self.stepper.state.theta, self.stage.steps + number
-        if number % run.check_every == 0:
-            compare(self.ranks, theta, step)
         self.watch.after(number, step, self.stepper.state, self.schedule.settled(number))
         reason = self._stop(number, seconds, error)
         self.reason, _ = agree(self.ranks, self.device, reason, False)
+        if self.reason or number % run.check_every == 0:
+            compare(self.ranks, theta, step, self.stage.network)
+        if self.reason == "stalled" and (why := self.objective.explain_lost()):
+            self.findings.add("non_finite", step, f"stalled: no step could be taken, {why}")
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.spectra.append((self.stage.steps + number, report.sigma.cpu()))
         if self.ranks.rank == 0:
@@ -323,6 +334,7 @@ class _Loop:
             "traffic": added_since(before, self.traffic),
             **self.schedule.record(),
             **self.watch.record(),
+            "fallbacks": self.findings.fell_back(self.objective.fallbacks, self.stage.steps + number),
             "warnings": self.findings.untold() or None,
         }
 
