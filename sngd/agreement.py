@@ -104,11 +104,11 @@ def _diagnosis(ranks: Ranks, theta: Tensor, step: int, marks: list[int], network
     right = marks.index(mark) if known else 0
     odd = [rank for rank in range(ranks.size) if marks[rank] != marks[right]]
     number, first, most = _differences(ranks, theta, right)
-    names = ("rank " if len(odd) == 1 else "ranks ") + _listed(odd)
+    names = f"rank {odd[0]} differs" if len(odd) == 1 else f"ranks {_listed(odd)} differ"
     who = (
-        f"{names} of {ranks.size} against the majority"
+        f"{names} from the majority of {ranks.size}"
         if known
-        else f"{names} against rank {right}; which of them are right cannot be told"
+        else f"{names} from rank {right}, and which of them are right cannot be told"
     )
     layer = "" if network is None else _layer(network, first)
     return (
@@ -146,5 +146,5 @@ def _differences(ranks: Ranks, theta: Tensor, right: int) -> tuple[int, int, flo
             number += len(places)
             values = everyone[:, places].double()
             gaps = torch.where(bits[:, places] == bits[right, places], 0.0, values - values[right]).abs()
-            most = max(most, float(gaps.nan_to_num(nan=math.inf).max()))
+            most = max(most, float(gaps.nan_to_num(nan=math.inf, posinf=math.inf).max()))
     return number, first, most

@@ -240,13 +240,26 @@ class Objective:
         if not bool(torch.isfinite(lost.theta).all()):
             return "the step overflows: it leads to parameters that are not finite"
         if math.isfinite(lost.loss):
-            return "the residuals are finite, but the gradient of the loss is not"
-        found = self.collocation.locate(lost.raw)
-        holders = self._holders(found is not None, lost.losses)
+            return self._explain_derivatives(lost.theta) or "the gradient of the loss is not finite"
+        found = self._told(self.collocation.locate(lost.raw))
+        return found or "the residuals are finite, but the loss overflows"
+
+    def explain(self, theta: Tensor) -> str:
+        """Why residuals at θ (P,), or their derivatives, are not finite, as `explain_lost`."""
+        self.evaluate(theta)
+        return self.explain_lost() if self.lost is not None else self._explain_derivatives(theta)
+
+    def _explain_derivatives(self, theta: Tensor) -> str:
+        image = self.jacobian(theta).matmul(torch.ones_like(theta))
+        return self._told(self.collocation.locate(image, "a derivative by the parameters of"))
+
+    def _told(self, found: str | None) -> str:
+        """What the first rank has found that has found something, with its number, on every rank."""
+        holders = self._holders(found is not None, self._scale)
         if not holders:
-            return "the residuals are finite, but the loss overflows"
+            return ""
         encoded = (found or "").encode()[:_TEXT_BYTES]
-        text = lost.losses.new_zeros(_TEXT_BYTES, dtype=torch.uint8)
+        text = self._scale.new_zeros(_TEXT_BYTES, dtype=torch.uint8)
         text[: len(encoded)] = text.new_tensor(list(encoded))
         told = self.ranks.gather(text, "control")[holders[0]].tolist()
         where = f" (rank {holders[0]})" if self.ranks.size > 1 else ""

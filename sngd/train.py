@@ -214,10 +214,13 @@ class _Loop:
         for number in range(self.taken + 1, self.run.max_steps + 1):
             try:
                 self.step(number)
-            except (ResidualError, NonFiniteMatrixError):  # on every rank
+            except (ResidualError, NonFiniteMatrixError) as error:  # on every rank
                 if self.ranks.rank == 0 and self.taken:
                     self._save()  # the last good state
-                raise
+                if isinstance(error, ResidualError):
+                    raise
+                why = self.objective.explain(self.stepper.state.theta)
+                raise NonFiniteMatrixError(f"{error}; {why}" if why else str(error)) from error
             if self.reason:
                 break
         theta, taken = self.stepper.state.theta, self.stage.steps + self.taken

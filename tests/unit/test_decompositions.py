@@ -22,7 +22,7 @@ TAKEN = {"svd": torch.linalg.svd, "eigh": torch.linalg.eigh}
 
 
 class Failing:
-    """torch.linalg.svd or eigh whose first calls fail, by an error, by NaN, or by factors of another matrix."""
+    """torch.linalg.svd or eigh whose first calls fail: an error, NaN, or the factors of another matrix."""
 
     def __init__(self, kind: str, how: str, times: float) -> None:
         self.kind, self.how, self.times, self.drivers = kind, how, times, list[str]()
@@ -133,7 +133,7 @@ def test_what_is_not_finite_is_an_error_of_its_own(bad) -> None:
         lambda: eigh(x, "M", Counter()),
         lambda: DampedMatrix(x, "M"),
     ):
-        with pytest.raises(NonFiniteMatrixError, match="M is not finite: the residual's derivatives overflow"):
+        with pytest.raises(NonFiniteMatrixError, match=r"^M is not finite: "):
             work()
     with pytest.raises(NonFiniteMatrixError, match="not finite"):
         factor(x)
