@@ -121,8 +121,7 @@ def _train_ailing(ranks, how, rank, optimizer, folder=None, trials=False, **fiel
         return state
 
     with patch.object(_Loop, "step", step_then), patch.object(Objective, "evaluate", evaluate_ill):
-        own = folder if ranks.rank == 0 else None
-        trained = train(_ailing(ills, optimizer, **fields), ranks, CPU, hooks=[hook], folder=own)
+        trained = train(_ailing(ills, optimizer, **fields), ranks, CPU, hooks=[hook], folder=folder)
     return trained.result, hook.records
 
 
