@@ -115,7 +115,7 @@ def _diagnosis(ranks: Ranks, theta: Tensor, step: int, marks: list[int], network
         f"the ranks no longer hold the same parameters at step {step}: {who}; {number:,} of {len(theta):,} "
         f"entries differ, by at most {most:.3g}, the first is parameter {first:,}{layer}. Usual causes: "
         "ranks on different processors or libraries, a memory error, a residual that draws random numbers "
-        "of its own or depends on the rank. Checkpoints so far are good: `sngd resume` goes on from the last"
+        "of its own or depends on the rank. `sngd resume` goes on from the last checkpoint, which is good"
     )
 
 
