@@ -21,7 +21,7 @@ from sngd.audience import PICTURES, draw
 from sngd.certificate import agreement, certify
 from sngd.checks import whole
 from sngd.coefficient import Coefficient
-from sngd.commands.common import restore, run_folder_parser
+from sngd.commands.common import restore, result_parser
 from sngd.conservation import conservation
 from sngd.devices import pick_device
 from sngd.domain import Box
@@ -45,7 +45,7 @@ _POINTS_WITH_SLOPES = 10_000
 
 def evaluate(given: list[str]) -> int:
     """The command `sngd eval`."""
-    parser = run_folder_parser(
+    parser = result_parser(
         "eval",
         "Errors of a finished run against the known solution, if there is one, and residuals of every "
         "condition on points that no run trains on, beside those that the run has recorded: tables on a "
@@ -65,7 +65,7 @@ def evaluate(given: list[str]) -> int:
     if options.points is not None and options.points < 1:
         raise ValueError(f"--points={options.points} must be ≥ 1")
     points = options.points or _POINTS
-    run, network, theta = restore(options.run)
+    run, network, theta = restore(options.run, options.checkpoint)
     device = pick_device(options.device, Launch("alone"))
     network, theta = network.to(theta.dtype, device), theta.to(device)
     evaluation = Evaluation(run.problem, network, points, theta.dtype, device)
@@ -100,7 +100,9 @@ def _certificates(
     now = certify(problem, network, theta, points, getattr(torch, options.dtype))
     if not now["conditions"]:
         raise ValueError("; ".join(now["notes"]))
-    found = {"agrees": None, "why": why, "conditions": {}} if recorded is None else agreement(recorded, now)
+    if options.checkpoint != "last":
+        why = f"--checkpoint={options.checkpoint}, the run has recorded that of its last step"
+    found = {"agrees": None, "why": why, "conditions": {}} if why else agreement(recorded or {}, now)
     norms = {name: {key: c[key] for key in ("points", "rms", "max")} for name, c in now["conditions"].items()}
     if found["agrees"] is False:
         print(f"warning: the certificate is not that of {RESULT}: {found['why']}", file=sys.stderr)
@@ -212,7 +214,7 @@ def _said(value: float | str | None, form: str) -> str:
 
 def plot(given: list[str]) -> int:
     """The command `sngd plot`."""
-    parser = run_folder_parser("plot", "Draw a finished run.")
+    parser = result_parser("plot", "Draw a finished run.")
     kinds = ", ".join(PICTURES)
     parser.add_argument(
         "--what", help=f"which pictures, separated by commas: {kinds}; default: all that apply"
@@ -225,7 +227,7 @@ def plot(given: list[str]) -> int:
         raise ValueError(f"--what={options.what}: there is no picture {unknown[0]!r}, there are {kinds}")
     if not 20 <= options.dpi <= 1200:
         raise ValueError(f"--dpi={options.dpi} must be between 20 and 1200")
-    run, network, theta = restore(options.run)
+    run, network, theta = restore(options.run, options.checkpoint)
     drawn = draw(run, network, theta, options.run, what, options.format, options.dpi)
     for picture in drawn:
         print(picture)
@@ -236,7 +238,7 @@ def plot(given: list[str]) -> int:
 
 def export(given: list[str]) -> int:
     """The command `sngd export`."""
-    parser = run_folder_parser(
+    parser = result_parser(
         "export",
         "Write a finished run's fields on a grid or at points (npz, vtk), or its network (pt2: a program of "
         "torch.export, which takes the place of TorchScript; onnx). vtk and onnx need sngd[export].",
@@ -255,7 +257,7 @@ def export(given: list[str]) -> int:
         raise ValueError(
             f"--format={form} writes the network, which takes any points: leave --grid, --points out"
         )
-    run, network, theta = restore(options.run)
+    run, network, theta = restore(options.run, options.checkpoint)
     path = options.output or options.run / f"{'fields' if fields else 'network'}{FORMATS[form]}"
     if not path.absolute().parent.is_dir():
         raise ValueError(f"--output={str(path)!r} cannot be written: its folder does not exist")

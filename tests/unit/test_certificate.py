@@ -332,6 +332,9 @@ def test_a_run_records_what_eval_finds_again(folder, runs, capsys):
     assert coarse["certificate"]["dtype"] == "float32"
     assert coarse["agreement"]["agrees"] is True
     assert coarse["certificate"]["conditions"]["equation"]["rms"] != recorded["conditions"]["equation"]["rms"]
+    best, _ = evaluated(capsys, "--checkpoint", "best")
+    assert best["agreement"]["agrees"] is None
+    assert best["agreement"]["why"].startswith("--checkpoint=best, ")
     more, _ = evaluated(capsys, "--points", "200")
     assert more["certificate"]["points"] == 200
     assert more["agreement"]["agrees"] is None
