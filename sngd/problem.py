@@ -19,6 +19,7 @@ from sngd.geometry.shape import Shape
 from sngd.jet import Jet, recorder
 from sngd.points import NoNormalsError, Points
 from sngd.sampling import Sampling
+from sngd.stability import Stability, fitting
 from sngd.taylor import Channel, close
 
 __all__ = ["Condition", "Points", "Problem"]
@@ -108,11 +109,13 @@ class Problem:
         solution: p → the solution (a tuple for a system), exact or an interpolated reference; when
             given, runs report relative errors against it. It is called on `Points`.
         conserved: integrals over space that should not change in time, which `sngd eval` checks.
+        stability: constants that bound the error by residuals; runs then end with an estimate of it.
         name: how logs and pictures call the problem.
 
     Raises:
         ValueError: no conditions or other things than conditions, no names or names that repeat, a region of
-            another box, or a residual whose output is not one number per point.
+            another box, a residual whose output is not one number per point, or constants of stability that
+            are not those of the conditions.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Problem:
         coefficients: Mapping[str, Coefficient | float] | None = None,
         solution: Callable[[Points], Any] | None = None,
         conserved: Sequence[Conserved] = (),
+        stability: Stability | None = None,
         name: str = "problem",
     ) -> None:
         self.domain, self.name = domain, name
@@ -160,6 +164,7 @@ class Problem:
                     f"domain {domain!r}"
                 )
         self.conditions = tuple(self._with_normals(c) for c in self.conditions)
+        self.stability = fitting(stability, self.conditions)
         self.signatures = tuple(self._record(c) for c in self.conditions)
         self.value_channels = self._record_fields()
 
