@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sngd.allocation import first_line, is_out_of_memory
-from sngd.bootstrap import meet
+from sngd.bootstrap import host_store, meet
 from sngd.failures import RollCall
 from sngd.launcher import Launch
 from sngd.traffic import Meter, Traffic
@@ -374,10 +374,10 @@ def _backend(device: torch.device) -> str:
     return "nccl" if device.type == "cuda" else "gloo"
 
 
-def host_rendezvous(world_size: int) -> dist.TCPStore:
+def host_rendezvous() -> dist.TCPStore:
     """A store on a free port of the loopback address, for ranks that this process starts.
 
     Keep the returned object alive while they run; its `port` is theirs to connect to, with
     TORCHELASTIC_USE_AGENT_STORE=True in their environment.
     """
-    return dist.TCPStore("127.0.0.1", 0, world_size + 1, is_master=True, wait_for_workers=False)
+    return host_store("127.0.0.1", 0, True, timedelta(minutes=5))

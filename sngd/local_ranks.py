@@ -48,7 +48,7 @@ def start_local_ranks(
     if "MASTER_ADDR" in variables:
         rendezvous = {}
     else:
-        store = host_rendezvous(count)  # to be kept alive while the ranks run
+        store = host_rendezvous()  # to be kept alive while the ranks run
         rendezvous = {
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(store.port),
