@@ -16,7 +16,8 @@ from sngd.commands.plan import plan
 from sngd.commands.problems import problems
 from sngd.commands.results import evaluate, export, plot
 from sngd.commands.runs import resume, status, train
-from sngd.exit_codes import LOST_RANK, USER_ERROR
+from sngd.device_errors import is_device_error, reason
+from sngd.exit_codes import DEVICE, LOST_RANK, USER_ERROR
 from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.launcher import Launch, detect
 from sngd.residual import ResidualError
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _tell(error, launch)
         if code is None:
             raise
-    if launch.size > 1:
+    if launch.size > 1 or code == DEVICE:  # what is left on a broken device would abort the exit
         leave(code)
     return code
 
@@ -89,10 +90,13 @@ def _tell(error: Exception, launch: Launch) -> int | None:
         complain(str(error))
         return LOST_RANK
     if isinstance(error, RankFailedError):
-        cause = error.__cause__
-        complain(str(error), trace=None if isinstance(cause, ValueError) else cause)
+        cause, broken = error.__cause__, is_device_error(error.__cause__)
+        complain(str(error), trace=None if broken or isinstance(cause, ValueError) else cause)
         record_failure(cause or error)
-        return USER_ERROR if isinstance(cause, ValueError) else 1
+        return DEVICE if broken else USER_ERROR if isinstance(cause, ValueError) else 1
+    if is_device_error(error):
+        complain(f"rank {launch.rank} on {socket.gethostname()}: {reason(error)}")
+        return DEVICE
     here = f"rank {launch.rank} on {socket.gethostname()}: " if launch.size > 1 else ""
     if isinstance(error, (ResidualError, OutOfMemoryError)):  # one rank has the text
         named = isinstance(error, OutOfMemoryError) or not str(error)

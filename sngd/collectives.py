@@ -21,8 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sngd.allocation import first_line, is_out_of_memory
+from sngd.allocation import first_line
 from sngd.bootstrap import host_store, meet
+from sngd.device_errors import is_machine_failure
 from sngd.failures import RollCall
 from sngd.launcher import Launch
 from sngd.traffic import Meter, Traffic
@@ -215,7 +216,7 @@ class TorchRanks:
                     self.roll.doing = f"in {what!r}"
                 yield
         except RuntimeError as error:
-            if self.roll is None or is_out_of_memory(error):
+            if self.roll is None or is_machine_failure(error):
                 raise
             raise self.roll.lost(what, error) from error
         if self.roll:
