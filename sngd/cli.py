@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 from sngd.allocation import OutOfMemoryError
 from sngd.bench.command import bench
+from sngd.checkpoint import CheckpointError
 from sngd.commands.common import complain
 from sngd.commands.plan import plan
 from sngd.commands.problems import problems
 from sngd.commands.results import evaluate, export, plot
 from sngd.commands.runs import resume, status, train
 from sngd.device_errors import is_device_error, reason
-from sngd.exit_codes import DEVICE, LOST_RANK, USER_ERROR
+from sngd.exit_codes import DEVICE, LOST_RANK, NOT_KEPT, USER_ERROR
 from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.launcher import Launch, detect
 from sngd.residual import ResidualError
@@ -89,11 +90,17 @@ def _tell(error: Exception, launch: Launch) -> int | None:
     if isinstance(error, LostRankError):
         complain(str(error))
         return LOST_RANK
+    if isinstance(error, CheckpointError):
+        complain(str(error))
+        return NOT_KEPT
     if isinstance(error, RankFailedError):
         cause, broken = error.__cause__, is_device_error(error.__cause__)
-        complain(str(error), trace=None if broken or isinstance(cause, ValueError) else cause)
+        foreseen = isinstance(cause, (ValueError, CheckpointError))
+        complain(str(error), trace=None if broken or foreseen else cause)
         record_failure(cause or error)
-        return DEVICE if broken else USER_ERROR if isinstance(cause, ValueError) else 1
+        if isinstance(cause, CheckpointError):
+            return NOT_KEPT
+        return DEVICE if broken else USER_ERROR if foreseen else 1
     if is_device_error(error):
         complain(f"rank {launch.rank} on {socket.gethostname()}: {reason(error)}")
         return DEVICE

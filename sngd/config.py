@@ -60,6 +60,10 @@ class RunConfig:
         memory_gb: memory of a rank in GB, which a step is arranged to stay within; half of what is free when
             absent.
         checkpoint_seconds: time between checkpoints; one is always written at the end.
+        keep_checkpoints: how many of the last ones are kept, beside the best.
+        check_every: compare θ over ranks every so many steps; a difference ends the run.
+        holdout_every: look at the residual on fresh points every so many steps; 0 never does.
+        holdout_points: fresh points of every condition, over all ranks.
         timeout_seconds: a rank that the others have waited for so long is given up, and the run with it.
         tracking: who is told of the run beside console and run folder, e.g. Weights & Biases.
         run_dir: folder for results, which must not exist yet unless a run goes on in it; runs/NAME-TIME when
@@ -90,6 +94,10 @@ class RunConfig:
     precision: Literal["float64", "float32", "mixed"] = "float64"
     memory_gb: float | None = None
     checkpoint_seconds: float = 300.0
+    keep_checkpoints: int = 2
+    check_every: int = 10
+    holdout_every: int = 10
+    holdout_points: int = 1000
     timeout_seconds: float = 600.0
     tracking: Tracking = Tracking()
     run_dir: Path | None = None
@@ -145,6 +153,10 @@ class RunConfig:
             ),
             ("memory_gb", self.memory_gb is None or positive(self.memory_gb), "> 0"),
             ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
+            ("keep_checkpoints", whole(self.keep_checkpoints, 1), "a whole number ≥ 1"),
+            ("check_every", whole(self.check_every, 1), "a whole number ≥ 1"),
+            ("holdout_every", whole(self.holdout_every, 0), "a whole number ≥ 0"),
+            ("holdout_points", whole(self.holdout_points, 1), "a whole number ≥ 1"),
             ("timeout_seconds", positive(self.timeout_seconds), "> 0"),
             ("tracking", isinstance(self.tracking, Tracking), "Tracking(...)"),
             ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICE", "INTERRUPTED", "LOST_RANK", "RESUME", "USER_ERROR"]
+__all__ = ["DEVICE", "INTERRUPTED", "LOST_RANK", "NOT_KEPT", "RESUME", "USER_ERROR"]
 
 # A mistake of the user's, which is told in one line.
 USER_ERROR = 2
 # Another rank was lost (EX_UNAVAILABLE of sysexits.h).
 LOST_RANK = 69
-# A device has failed, or the network under it (EX_OSERR); `sngd resume` goes on elsewhere.
+# A device has failed, or the network under a library (EX_OSERR); `sngd resume` goes on, perhaps elsewhere.
 DEVICE = 71
+# The last checkpoint could not be written (EX_IOERR).
+NOT_KEPT = 74
 # Stopped with a checkpoint, to be started again (EX_TEMPFAIL).
 RESUME = 75
 # Ctrl-C, as shells have it.

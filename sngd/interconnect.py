@@ -21,8 +21,8 @@ __all__ = ["Cluster", "Kind", "Link", "Network", "Payload", "Ring", "payload_sec
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 _FLOAT64 = 8
-# Votes on whether to go on: one float32 for each reason to stop.
-_VOTES_BYTES = 36
+# Votes on whether to go on: one float32 for each reason to stop, one for a checkpoint.
+_VOTES_BYTES = 40
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,6 @@ def known(tmp_path: Path) -> dict[str, str]:
     found = {name: secrets.token_hex(20) for name in names}
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir(), here.mkdir()
-    netrc = home / ".netrc"
-    netrc.write_text(f"machine 127.0.0.1\n  login user\n  password {found['netrc']}\n")
-    netrc.chmod(0o600)
     for command in (
         ["init", "-q"],
         ["remote", "add", "origin", f"https://me:{found['remote']}@example.org/a"],
@@ -97,6 +94,10 @@ def test_online_no_secret_is_written_said_or_sent_but_to_log_in(
     names = ("WANDB_API_KEY", "SOME_CLOUD_SECRET_TOKEN")
     given = {name: known[name] for name in names if name != "WANDB_API_KEY" or source == name}
     with server() as host:
+        netrc = tmp_path / "home" / ".netrc"
+        machine = host.address.removeprefix("http://")
+        netrc.write_text(f"machine {machine}\n  login user\n  password {known['netrc']}\n")
+        netrc.chmod(0o600)
         said = train(tmp_path, "--tracking.wandb=online", WANDB_BASE_URL=host.address, **given)
         assert list(host.rows.values()), "the run has been sent"
         assert leaks(b"\n".join(host.received), known) == []

@@ -18,7 +18,7 @@ NAMES = [
     "chunks",
 ]
 FLOAT64 = 8
-VOTES = 9 * 4  # one float32 for each reason to stop
+VOTES = 10 * 4  # one float32 for each reason to stop, one for a checkpoint
 
 
 def _given(followed_run: Followed, step: int) -> int:

@@ -89,9 +89,10 @@ def test_before_the_folder_is_made_there_is_nothing_to_go_on_from(tmp_path):
     assert how_to_go_on(tmp_path) == (
         f"{tmp_path} holds no checkpoint yet: `sngd resume {tmp_path}` begins anew"
     )
-    (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "checkpoint" / "state.pt").write_bytes(b"half of it")
-    assert "it is damaged or no checkpoint" in how_to_go_on(tmp_path)
+    broken = tmp_path / "checkpoints" / "step-000000005"
+    broken.mkdir(parents=True)
+    (broken / "manifest.json").write_text("half of it")
+    assert how_to_go_on(tmp_path).startswith(f"checkpoint {str(broken)!r} cannot be read: ")
 
 
 @pytest.mark.parametrize(("text", "told"), [("", False), ("rank 1 on here is lost", True)])
