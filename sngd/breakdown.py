@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from sngd.checkpoint import Checkpoint
+from sngd.checkpoint.writing import THREAD
 from sngd.device_errors import DeviceError, is_device_error, is_network_error, reason
 from sngd.failures import LostRankError
 from sngd.folder import CONFIG
@@ -16,6 +18,8 @@ from sngd.folder import CONFIG
 __all__ = ["how_to_go_on", "telling_how_to_go_on"]
 
 _RESUME = "sngd resume"
+# For a checkpoint that is being written; less than launchers leave a rank that is to end.
+_WRITE_SECONDS = 4.0
 
 
 def how_to_go_on(folder: Path) -> str:
@@ -47,6 +51,7 @@ def telling_how_to_go_on(device: torch.device, folder: Path) -> Iterator[None]:
     try:
         yield
     except LostRankError as error:
+        _let_writing_end()
         if not str(error) or _RESUME in str(error):  # told elsewhere, or here in another rank's words
             raise
         raise LostRankError(f"{error}; {how_to_go_on(folder)}") from error
@@ -57,4 +62,12 @@ def telling_how_to_go_on(device: torch.device, folder: Path) -> Iterator[None]:
             failed = "the connection to the other ranks has failed"
         else:
             raise
+        _let_writing_end()
         raise DeviceError(f"{failed}: {reason(error)}; {how_to_go_on(folder)}") from error
+
+
+def _let_writing_end() -> None:
+    """Wait, but not for long, for the checkpoint under way, which the end of the process would cut off."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREAD):
+            thread.join(_WRITE_SECONDS)

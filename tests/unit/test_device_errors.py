@@ -1,6 +1,7 @@
 """Failed devices: told from mistakes and from failed allocations, and in one line with what is left to do."""
 
 import re
+import time
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ import torch.distributed as dist
 from sngd import Box, cli
 from sngd.allocation import is_out_of_memory
 from sngd.breakdown import how_to_go_on, telling_how_to_go_on
-from sngd.device_errors import DeviceError, is_device_error, is_machine_failure, is_network_error, reason
+from sngd.device_errors import is_device_error, is_machine_failure, is_network_error, reason
 from sngd.exit_codes import DEVICE
 from sngd.failures import LostRankError
 from sngd.problem import Condition, evaluate_residual
+from sngd.train import _Loop
 from tests.histories import losses
 
 ADVICE = "\nCUDA kernel errors might be asynchronously reported at some other API call.\nFor debugging …"
@@ -111,22 +113,20 @@ def test_other_errors_pass(tmp_path):
 
 @pytest.mark.parametrize(("kind", "word"), [("assert", "device cpu"), ("gloo", "the connection")])
 def test_a_run_whose_machine_fails_ends_in_one_line_and_goes_on(tmp_path, monkeypatch, capsys, kind, word):
-    from sngd.objective import Objective
-
-    left, calls = [], []
+    folder, left = tmp_path / "run", list[int]()
     monkeypatch.setattr(cli, "leave", left.append)
-    original = Objective.evaluate
+    original = _Loop.step
 
-    def evaluate(self, theta):
-        calls.append(1)
-        if len(calls) == 6:
+    def step(self, number):
+        if number == 9:
+            while not list(folder.glob("checkpoints/step-*/SHA256SUMS")):  # written meanwhile
+                time.sleep(0.02)
             raise (DEVICES | NETWORKS)[kind]
-        return original(self, theta)
+        original(self, number)
 
-    folder = tmp_path / "run"
     flags = [*SMALL, "--max-steps", "12", "--checkpoint-seconds", "1e-9", "--run-dir", str(folder)]
     with monkeypatch.context() as patched:
-        patched.setattr(Objective, "evaluate", evaluate)
+        patched.setattr(_Loop, "step", step)
         assert cli.main(["train", "problems:heat", *flags]) == DEVICE
     assert left == [DEVICE]
     (line,) = capsys.readouterr().err.splitlines()
@@ -136,7 +136,6 @@ def test_a_run_whose_machine_fails_ends_in_one_line_and_goes_on(tmp_path, monkey
         line,
     )
     assert found, line
-    assert int(found[1]) == len(losses(folder))
-    assert issubclass(DeviceError, RuntimeError)
+    assert 0 < int(found[1]) <= len(losses(folder))
     assert cli.main(["resume", str(folder), "--quiet"]) == 0
     assert len(losses(folder)) == 12
