@@ -10,10 +10,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from sngd.allocation import is_out_of_memory
 from sngd.checks import place_of
 from sngd.coefficient import Coefficient
 from sngd.conserved import Conserved
+from sngd.device_errors import is_machine_failure
 from sngd.geometry.regions import Region
 from sngd.geometry.shape import Shape
 from sngd.jet import Jet, recorder
@@ -229,7 +229,7 @@ class Problem:
         except NoNormalsError:
             raise
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_machine_failure(error):
                 raise
             raise ValueError(f"ansatz failed{place_of(error)}: {type(error).__name__}: {error}") from error
         jets = tuple(u) if isinstance(u, (tuple, list)) else (u,)
@@ -302,7 +302,7 @@ class Problem:
         try:
             found = self.solution(Points(points))
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_machine_failure(error):
                 raise
             raise ValueError(f"solution failed{place_of(error)}: {type(error).__name__}: {error}") from error
         return _stack(found, len(points), "solution", len(self.fields))
@@ -318,7 +318,7 @@ def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
     try:
         result = condition.residual(u, p)
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_machine_failure(error):
             raise  # no mistake of the residual's: whoever asked may try fewer points
         raise ValueError(f"{what} failed{place_of(error)}: {type(error).__name__}: {error}") from error
     return _stack(result, len(p), what)
