@@ -253,9 +253,10 @@ class _Loop:
         theta, step = self.stepper.state.theta, self.stage.steps + number
         if number % run.check_every == 0:
             compare(self.ranks, theta, step)
-        self.watch.after(number, step, self.stepper.state, self.schedule.settled(number))
         reason = self._stop(number, seconds, error)
         self.reason, _ = agree(self.ranks, self.device, reason, False)
+        settled, last = self.schedule.settled(number), bool(self.reason)
+        self.watch.after(number, step, self.stepper.state, report, settled, last)
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.spectra.append((self.stage.steps + number, report.sigma.cpu()))
         if self.ranks.rank == 0:
@@ -283,6 +284,7 @@ class _Loop:
                 trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
             trained.result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
             trained.result["certificate"] = self._certificate(network, trained.theta)
+            trained.result |= self.watch.result()
             trained.result["warnings"] = self.findings.plain()
             trained.result["fallbacks"] = dict(self.findings.fallbacks)
             if self.reason != "superseded":
