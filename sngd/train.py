@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,13 +18,16 @@ from sngd.assembly import build_objective
 from sngd.certificate import certify
 from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig
+from sngd.decompositions import NonFiniteMatrixError
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
 from sngd.findings import Findings
-from sngd.networks import AnyNetwork
+from sngd.hooks import Hook, Trained
+from sngd.keeping import Keeper, random_states, restore_random_state
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.records import run_info, run_result, step_record
+from sngd.residual import ResidualError
 from sngd.schedule import Schedule
 from sngd.stages import Stage, first_stage, next_stage
 from sngd.stopping import TOLD_TO_END, Stopping
@@ -40,39 +43,6 @@ __all__ = ["Hook", "Trained", "train"]
 _STALLED_AFTER = 5
 
 
-class Hook(Protocol):
-    """Who wants to follow a run; called on rank 0."""
-
-    def start(self, info: dict[str, Any]) -> None:
-        """Before the first step."""
-
-    def step(self, record: dict[str, Any]) -> None:
-        """After every step, with the line of history.jsonl."""
-
-    def saved(self, path: Path, step: int) -> None:
-        """After a checkpoint."""
-
-    def end(self, result: dict[str, Any]) -> None:
-        """After the last step, with the content of result.json."""
-
-
-@dataclass
-class Trained:
-    """What a run leaves behind.
-
-    Args:
-        result: content of result.json on rank 0; elsewhere its stop_reason alone.
-        theta: (P,) final parameters.
-        network: what they are parameters of.
-        spectra: (step, σ (k,)) at steps 1, 2, 4, 8, … and the last.
-    """
-
-    result: dict[str, Any]
-    theta: Tensor
-    network: AnyNetwork
-    spectra: list[tuple[int, Tensor]] = field(default_factory=list)
-
-
 def train(
     run: RunConfig,
     ranks: Ranks,
@@ -82,6 +52,7 @@ def train(
     folder: Path | None = None,
     earlier: Checkpoint | None = None,
     stopping: Stopping | None = None,
+    about: Callable[[], dict[str, Any]] = dict,
 ) -> Trained:
     """Train a network until a target or a budget is reached.
 
@@ -93,8 +64,12 @@ def train(
         folder: where checkpoints go; none are written when absent.
         earlier: go on from there, with the steps that the run would have taken if it had not stopped.
         stopping: what may ask the run to stop; signals alone when absent.
+        about: what checkpoints say of the run, in plain values.
 
     Raises:
+        CheckpointError: the last checkpoint could not be written.
+        DivergedRanksError: the ranks no longer hold the same parameters.
+        NonFiniteMatrixError: derivatives of a residual overflow.
         NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
         ResidualError: a residual raises an error, at the start or on points drawn anew.
         OutOfMemoryError: memory does not do, whatever is tried.
@@ -103,19 +78,33 @@ def train(
     with naming_out_of_memory(lambda: _lacking(run, ranks)):
         if earlier is not None and earlier.step >= run.max_steps:
             raise ValueError(f"max_steps={run.max_steps} must exceed the {earlier.step} steps that are done")
-        first = ranks.rank == 0
+        findings = _earlier_findings(earlier)
         with stopping or Stopping() as stops:
+            keeper = Keeper(run, ranks, folder, findings, stops.superseded)
             stage: Stage | None = first_stage(run, device, earlier)
-            told, own = hooks if first else (), folder if first else None
             assert stage is not None
-            loop = _Loop(stage, ranks, device, told, own, stops, earlier)
-            loop.begin()
-            while stage := loop.run_through():
-                before = loop.carried()
-                del loop  # its memory
-                loop = _Loop(stage, ranks, device, told, own, stops, None, before)
-                loop.mark()
-            return loop.finish()
+            told = hooks if ranks.rank == 0 else ()
+            try:
+                loop = _Loop(stage, device, _Carried(ranks, told, keeper, stops, findings, about), earlier)
+                loop.begin()
+                while stage := loop.run_through():
+                    carried = loop.carried
+                    del loop  # its memory
+                    loop = _Loop(stage, device, carried)
+                    loop.keep()  # a checkpoint at the beginning of a stage
+                return loop.finish()
+            finally:
+                keeper.close()
+
+
+def _earlier_findings(earlier: Checkpoint | None) -> Findings:
+    """What was found before, and what has become of newer checkpoints."""
+    findings = Findings()
+    if earlier is not None:
+        findings.load(earlier.findings)
+        for text in earlier.skipped:
+            findings.add("checkpoint", earlier.step, f"{text}; the run goes on from step {earlier.step}")
+    return findings
 
 
 def _lacking(run: RunConfig, ranks: Ranks) -> str:
@@ -130,10 +119,15 @@ def _lacking(run: RunConfig, ranks: Ranks) -> str:
 class _Carried:
     """What goes on from one stage to the next."""
 
-    info: dict[str, Any]
-    spectra: list[tuple[int, Tensor]]
-    account: Account
+    ranks: Ranks
+    hooks: Sequence[Hook]
+    keeper: Keeper
+    stopping: Stopping
     findings: Findings
+    about: Callable[[], dict[str, Any]]
+    info: dict[str, Any] = field(default_factory=dict)
+    spectra: list[tuple[int, Tensor]] = field(default_factory=list)
+    account: Account = field(default_factory=dict)  # traffic of earlier starts
 
 
 class _Loop:
@@ -143,19 +137,13 @@ class _Loop:
     """
 
     def __init__(
-        self,
-        stage: Stage,
-        ranks: Ranks,
-        device: torch.device,
-        hooks: Sequence[Hook],
-        folder: Path | None,
-        stopping: Stopping,
-        earlier: Checkpoint | None,
-        before: _Carried | None = None,
+        self, stage: Stage, device: torch.device, carried: _Carried, earlier: Checkpoint | None = None
     ) -> None:
-        run, self.stage = stage.run, stage
-        self.run, self.ranks, self.device, self.hooks, self.folder = run, ranks, device, hooks, folder
-        self.dtype, self.stopping = run.dtype, stopping
+        run, self.stage, self.carried = stage.run, stage, carried
+        self.run, self.device, self.dtype = run, device, run.dtype
+        self.ranks, self.hooks, self.keeper = carried.ranks, carried.hooks, carried.keeper
+        self.findings, self.stopping = carried.findings, carried.stopping
+        ranks = self.ranks
         self.taken = 0 if earlier is None else earlier.step - stage.steps
         planned = earlier.budget if earlier is not None and earlier.world_size == ranks.size else None
         self.objective = build_objective(run, stage.network, ranks, device, max(self.taken, 1), planned)
@@ -166,27 +154,24 @@ class _Loop:
             reached = stage.reached()
             self.evaluation = Evaluation(stage.covered, reached, run.evaluate_points, self.dtype, device)
         self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
-        before = before or _Carried({}, [], {}, Findings())
-        self.info, self.spectra, self.findings = before.info, before.spectra, before.findings
         self.watch = Watch(run, self.objective, device, self.findings)
-        self.account = before.account  # traffic of earlier starts
         self.rejected, self.seconds = 0, stage.seconds
         if earlier is None:
             state = self.schedule.begin(stage.start)
             self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
         else:
             self._restore(earlier)
-        self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
-        self.began -= self.seconds
+        self.began = clock(device) - self.seconds  # now: an optimizer may have loaded a library for seconds
         self.reason = ""
         self.record = dict[str, Any]()
+        self.score: float | None = None  # what checkpoints are compared by: the error, or the loss
         self.traffic = dict(ranks.traffic)  # up to the step that runs
 
     def _restore(self, earlier: Checkpoint) -> None:
         """Stand where an earlier start stood after its last step."""
         run, device = self.run, self.device
-        self.rejected, self.seconds, self.spectra = earlier.rejected, earlier.seconds, list(earlier.spectra)
-        self.account = dict(earlier.traffic)
+        self.rejected, self.seconds = earlier.rejected, earlier.seconds
+        self.carried.spectra, self.carried.account = list(earlier.spectra), dict(earlier.traffic)
         self.schedule.load(earlier.schedule, self.taken)
         self.objective.reweigh(earlier.weights.to(dtype=self.dtype, device=device))
         state = self.objective.evaluate_new_points(self.stage.start)
@@ -196,32 +181,36 @@ class _Loop:
         warm = bool(run.warmup_steps) and self.taken <= run.warmup_steps
         self.stepper = self._start(run.warmup if warm else run.optimizer, state)
         self.stepper.load(earlier.optimizer)
+        self.watch.load(earlier.watch)
+        restore_random_state(earlier.random, self.ranks.rank, device)
 
     def begin(self) -> None:
-        """Tell the hooks."""
+        """Tell the hooks, which make the run folder."""
+        folder, resumed = self.keeper.folder, self.stage.steps + self.taken
         if self.ranks.rank == 0:
-            folder = None if self.folder is None else str(self.folder)
-            self.info = run_info(self.stage, self.objective, self.stage.steps + self.taken, folder)
+            told = None if folder is None else str(folder)
+            self.carried.info = run_info(self.stage, self.objective, resumed, told)
         for hook in self.hooks:
-            hook.start(self.info)
+            hook.start(self.carried.info)
+        self.keeper.started(resumed)
 
     def run_through(self) -> Stage | None:
         """Take the steps of the stage; the next stage, None where the run has come to its end."""
         for number in range(self.taken + 1, self.run.max_steps + 1):
-            self.step(number)
+            try:
+                self.step(number)
+            except (ResidualError, NonFiniteMatrixError) as error:  # on every rank
+                if self.taken:  # the last good state
+                    self.keep()
+                    self._tell_of_checkpoints(wait=True)
+                if isinstance(error, ResidualError):
+                    raise
+                why = self.objective.explain(self.stepper.state.theta)
+                raise NonFiniteMatrixError(f"{error}; {why}" if why else str(error)) from error
             if self.reason:
                 break
         theta, taken = self.stepper.state.theta, self.stage.steps + self.taken
         return next_stage(self.stage, self.reason or "max_steps", theta, taken, self.seconds)
-
-    def carried(self) -> _Carried:
-        """What the next stage goes on with."""
-        return _Carried(self.info, self.spectra, self.account, self.findings)
-
-    def mark(self) -> None:
-        """A checkpoint at the beginning of a stage."""
-        if self.ranks.rank == 0:
-            self._save()
 
     def _start(self, optimizer: Optimizer, state: State) -> Stepper:
         """An optimizer at a state."""
@@ -251,53 +240,63 @@ class _Loop:
         seconds = clock(self.device) - self.began - self.judging
         self.taken = number
         theta, step = self.stepper.state.theta, self.stage.steps + number
-        if number % run.check_every == 0:
-            compare(self.ranks, theta, step)
         reason = self._stop(number, seconds, error)
-        self.reason, _ = agree(self.ranks, self.device, reason, False)
+        self.reason, due = agree(self.ranks, self.device, reason, self.keeper.due())
+        if self.reason or number % run.check_every == 0:
+            compare(self.ranks, theta, step, self.stage.network)
+        if self.reason == "stalled" and (why := self.objective.explain_lost()):
+            self.findings.add("non_finite", step, f"stalled: no step could be taken, {why}")
         settled, last = self.schedule.settled(number), bool(self.reason)
         self.watch.after(number, step, self.stepper.state, report, settled, last)
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
-            self.spectra.append((self.stage.steps + number, report.sigma.cpu()))
+            self.carried.spectra.append((step, report.sigma.cpu()))
+        self.score = error if run.problem.solution is not None else self.stepper.state.loss
         if self.ranks.rank == 0:
             self.record = self._record(number, seconds, error, report)
             if self.reason == "superseded":
                 return
             for hook in self.hooks:
                 hook.step(self.record)
-            # the last step's is written by finish
-            if not self.reason and time.perf_counter() - self.saved > run.checkpoint_seconds:
-                self._save()
+        self._tell_of_checkpoints()
+        if due and not self.reason:  # the last step's is written by finish
+            self.keep()
 
     def finish(self) -> Trained:
-        """The result, after a last checkpoint; where another start has taken over, nothing is written."""
+        """The result, after a last checkpoint; where another start has taken over, nothing is written.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
         peak = torch.tensor(peak_bytes(self.device), dtype=torch.int64, device=self.device)
         memory = int(self.ranks.gather(peak, "control").max())
-        theta = self.stepper.state.theta
+        theta, account = self.stage.all(self.stepper.state.theta), self._whole_account()
+        if self.reason != "superseded":
+            self.keep()
         network = self.stage.joined().to(self.dtype, self.device)
-        trained = Trained({"stop_reason": self.reason}, self.stage.all(theta), network, self.spectra)
+        trained = Trained({"stop_reason": self.reason}, theta, network, self.carried.spectra)
         if self.ranks.rank == 0:
-            account = self._whole_account()
-            trained.result = run_result(self.info, self.record, memory, account, self.reason)
-            if self.evaluation is not None and self.schedule.settled(self.taken):
-                trained.result["errors"] = self.evaluation.errors(self.stage.until(theta))
-                trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
-            trained.result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
-            trained.result["certificate"] = self._certificate(network, trained.theta)
-            trained.result |= self.watch.result()
+            trained.result = run_result(self.carried.info, self.record, memory, account, self.reason)
+            self._judge(trained)
+        self._tell_of_checkpoints(wait=True)
+        if self.ranks.rank == 0 and self.reason != "superseded":
             trained.result["warnings"] = self.findings.plain()
-            trained.result["fallbacks"] = dict(self.findings.fallbacks)
-            if self.reason != "superseded":
-                self._save()
-                for hook in self.hooks:
-                    hook.end(trained.result)
+            for hook in self.hooks:
+                hook.end(trained.result)
+        self.keeper.check()
         return trained
 
-    def _certificate(self, network: AnyNetwork, theta: Tensor) -> dict[str, Any] | None:
-        """None where a run was told to end and has no time for it, or has left its folder to another."""
-        if self.reason in (*TOLD_TO_END, "superseded"):
-            return None
-        return certify(self.stage.whole.problem, network, theta)
+    def _judge(self, trained: Trained) -> None:
+        """What can be said of the answer; of a run that was told to end, nothing that takes time."""
+        result = trained.result
+        if self.evaluation is not None and self.schedule.settled(self.taken):
+            result["errors"] = self.evaluation.errors(self.stage.until(self.stepper.state.theta))
+            result["relative_l2"] = result["errors"]["relative_l2"]
+        result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
+        hasty = self.reason in (*TOLD_TO_END, "superseded")
+        problem = self.stage.whole.problem
+        result["certificate"] = None if hasty else certify(problem, trained.network, trained.theta)
+        result["fallbacks"] = dict(self.findings.fallbacks)
+        result |= self.watch.result()
 
     def _stop(self, number: int, seconds: float, error: float | None) -> str:
         run = self.run
@@ -321,41 +320,53 @@ class _Loop:
             "seconds": round(seconds, 4),
             "step_seconds": round(seconds - began, 6),
             **step_record(self.stage, self.objective, self.stepper.state, report, error),
-            "bytes_moved": self.ranks.bytes_moved + sum(int(t["bytes"]) for t in self.account.values()),
+            "bytes_moved": self.ranks.bytes_moved
+            + sum(int(t["bytes"]) for t in self.carried.account.values()),
             "traffic": added_since(before, self.traffic),
             **self.schedule.record(),
             **self.watch.record(),
+            "fallbacks": self.findings.fell_back(self.objective.fallbacks, self.stage.steps + number),
             "warnings": self.findings.untold() or None,
         }
 
     def _whole_account(self) -> Account:
         """Traffic of all starts."""
-        return total(self.account, added_since({}, self.ranks.traffic))
+        return total(self.carried.account, added_since({}, self.ranks.traffic))
 
-    def _save(self) -> None:
-        self.saved = time.perf_counter()
-        if self.folder is None:
+    def keep(self) -> None:
+        """A checkpoint of the state; it is written while training goes on. Every rank calls this."""
+        self._tell_of_checkpoints(wait=True)
+        state, step, ranks = self.stepper.state, self.stage.steps + self.taken, self.ranks
+        if self.keeper.folder is None:
             return
-        state = self.stepper.state
-        path = Checkpoint(
-            step=self.stage.steps + self.taken,
+        compare(ranks, state.theta, step, self.stage.network)
+        checkpoint = Checkpoint(
+            step=step,
             seconds=self.seconds,
             rejected=self.rejected,
             theta=self.stage.all(state.theta),
             weights=self.objective.collocation.weights,
             losses=state.losses,
             optimizer=self.stepper.save(),
-            spectra=self.spectra,
+            spectra=self.carried.spectra,
             traffic=self._whole_account(),
-            world_size=self.ranks.size,
+            world_size=ranks.size,
             budget=self.objective.plan.budget,
             schedule=self.schedule.save(),
             slab=self.stage.number,
             slab_steps=self.stage.steps,
             slab_seconds=self.stage.seconds,
-        ).save(self.folder)
-        for hook in self.hooks:
-            hook.saved(path, self.stage.steps + self.taken)
+            findings=self.findings.save(),
+            watch=self.watch.save(),
+            random=random_states(ranks, self.device),
+            about=self.carried.about(),
+        )
+        self.keeper.keep(checkpoint, self.score)
+
+    def _tell_of_checkpoints(self, wait: bool = False) -> None:
+        for path, step in self.keeper.finished(wait):
+            for hook in self.hooks:
+                hook.saved(path, step)
 
 
 def clock(device: torch.device) -> float:

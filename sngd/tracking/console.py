@@ -113,7 +113,7 @@ class Console(Writer):
             self._say(f"step {record.get('step', self._steps)}: {note}")
             self._noted = note
         for warning in record.get("warnings") or ():
-            self._say(f"warning: step {record.get('step', self._steps)}: {warning}")
+            self._say(f"step {record.get('step', self._steps)}: warning: {warning}")
         if self._live is not None:
             now = time.monotonic()
             if now - self._drawn >= _REFRESH:

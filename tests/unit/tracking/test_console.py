@@ -69,7 +69,7 @@ def test_warnings_are_told_as_they_come_and_summed_up_at_the_end() -> None:
         hook.step(record(step, warnings=["more [points]", "another"] if step == 20 else None))
     hook.end(RESULT | {"warnings": []})
     told = [line for line in out.getvalue().splitlines() if "warning" in line]
-    assert told == ["warning: step 20: more [points]", "warning: step 20: another"]
+    assert told == ["step 20: warning: more [points]", "step 20: warning: another"]
     hook.end(RESULT | {"warnings": WARNINGS})
     assert "2 warnings: overfitting (step 20), stagnation (step 300)" in out.getvalue().splitlines()
     hook.end(RESULT | {"warnings": WARNINGS[:1]})
@@ -123,6 +123,13 @@ def test_time_left_follows_the_budget_that_ends_first() -> None:
 def test_long_lines_and_brackets_are_printed_as_they_are() -> None:
     name = "[bold]" + "x" * 200 + " :smile: [/nothing]"
     assert log([], INFO | {"name": name})[0].startswith(name + ": ")
+
+
+def test_warnings_are_told_with_their_step_whether_a_line_is_due_or_not() -> None:
+    records = [{"step": n, "seconds": 0.01 * n, "loss": 1.0, "warnings": None} for n in range(1, 60)]
+    records[6]["warnings"] = ["one thing", "another"]
+    told = [line for line in log(records) if "warning" in line]
+    assert told == ["step 7: warning: one thing", "step 7: warning: another"]
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +261,7 @@ def test_a_warning_stands_above_the_live_line(terminal: Terminal) -> None:
     terminal.read()
     hook.step(record(2, 1.1, warnings=["x" * 150]))
     told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.read()).replace("\r\n", "\n")
-    assert "warning: step 2: " + "x" * 150 + "\n" in told
+    assert "step 2: warning: " + "x" * 150 + "\n" in told
     assert told.rindex("step 1  1.0 s") > told.index("warning"), "the line is drawn again below"
     hook.close()
 
