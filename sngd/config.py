@@ -62,8 +62,10 @@ class RunConfig:
         checkpoint_seconds: time between checkpoints; one is always written at the end.
         keep_checkpoints: how many of the last ones are kept, beside the best.
         check_every: compare θ over ranks every so many steps; a difference ends the run.
-        holdout_every: look at the residual on fresh points every so many steps; 0 never does.
-        holdout_points: fresh points of every condition, over all ranks.
+        holdout_every: look at the loss on fresh points every so many steps, to warn of overfitting; 0 never
+            does.
+        holdout_points: fresh points of a condition over all ranks, at most; no more than it trains on, but
+            for 100.
         timeout_seconds: a rank that the others have waited for so long is given up, and the run with it.
         tracking: who is told of the run beside console and run folder, e.g. Weights & Biases.
         run_dir: folder for results, which must not exist yet unless a run goes on in it; runs/NAME-TIME when
@@ -96,7 +98,7 @@ class RunConfig:
     checkpoint_seconds: float = 300.0
     keep_checkpoints: int = 2
     check_every: int = 10
-    holdout_every: int = 10
+    holdout_every: int = 20
     holdout_points: int = 1000
     timeout_seconds: float = 600.0
     tracking: Tracking = Tracking()

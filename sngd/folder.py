@@ -338,6 +338,8 @@ class Standing:
             for name, key in (("loss", "loss"), ("relative L2 error", "relative_l2")):
                 if isinstance(value := result.get(key), (int, float)):
                     text += f", {name} {value:.3g}"
+            if isinstance(warnings := result.get("warnings"), list) and warnings:
+                text += f", {len(warnings)} warning{'s' * (len(warnings) > 1)}"
             return Standing(text, not resumable, resumable)
         if not Checkpoint.exists(folder):
             return Standing("no checkpoint yet: it runs, or was lost before the first one")

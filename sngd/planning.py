@@ -160,6 +160,8 @@ class Forecast:
     ) -> dict[str, int]:
         """Bytes that travel in a sketched step under the trust region, by label; nothing on one rank.
 
+        Without what the loop adds now and then: "control", "check" and "holdout", some numbers each.
+
         As collectives are accounted for: the size of their larger buffer.
 
         Args:

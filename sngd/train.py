@@ -240,13 +240,14 @@ class _Loop:
         seconds = clock(self.device) - self.began - self.judging
         self.taken = number
         theta, step = self.stepper.state.theta, self.stage.steps + number
-        self.watch.after(number, step, self.stepper.state, self.schedule.settled(number))
         reason = self._stop(number, seconds, error)
         self.reason, due = agree(self.ranks, self.device, reason, self.keeper.due())
         if self.reason or number % run.check_every == 0:
             compare(self.ranks, theta, step, self.stage.network)
         if self.reason == "stalled" and (why := self.objective.explain_lost()):
             self.findings.add("non_finite", step, f"stalled: no step could be taken, {why}")
+        settled, last = self.schedule.settled(number), bool(self.reason)
+        self.watch.after(number, step, self.stepper.state, report, settled, last)
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.carried.spectra.append((step, report.sigma.cpu()))
         self.score = error if run.problem.solution is not None else self.stepper.state.loss
@@ -295,6 +296,7 @@ class _Loop:
         problem = self.stage.whole.problem
         result["certificate"] = None if hasty else certify(problem, trained.network, trained.theta)
         result["fallbacks"] = dict(self.findings.fallbacks)
+        result |= self.watch.result()
 
     def _stop(self, number: int, seconds: float, error: float | None) -> str:
         run = self.run

@@ -20,6 +20,7 @@ __all__ = ["plot_coefficients", "plot_convergence", "plot_spectrum"]
 
 _TICKS = 8  # labels on the colour bar of a spectrum
 _DIRECTIONS = "directions"
+_HOLD_OUT = "loss on fresh points"
 _LEGEND = 72  # characters that a legend's row holds
 
 
@@ -42,7 +43,7 @@ def plot_convergence(history: Sequence[dict[str, Any]], path: str | Path, dpi: i
     parts = [record.get("losses") or {} for record in history]
     names = dict.fromkeys(name for part in parts for name in part)
     losses = {name: column(parts, name) for name in names}
-    errors = {"loss": of("loss"), "relative $L^2$ error": of("relative_l2")}
+    errors = {"loss": of("loss"), "relative $L^2$ error": of("relative_l2"), _HOLD_OUT: of("holdout")}
     damping = {r"damping $\lambda$": of("damping"), r"last eigenvalue $\sigma_k^2$": tail}
     rank = {"rank $k$": of("rank"), "effective dimension": of("effective_dimension")}
     panels = [
@@ -66,6 +67,8 @@ def _panel(axes: Axes, x: np.ndarray, curves: dict[str, np.ndarray], xlabel: str
     log = ylabel != _DIRECTIONS
     for number, (label, y) in enumerate(curves.items()):
         look: Any = {"color": COLOURS[number % 7], "ls": ("-", "--", ":")[number // 7 % 3]}
+        if label == _HOLD_OUT:
+            look["linewidth"] = 0.8
         line(axes, x, y, log, label=label, **look)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if axes.lines:

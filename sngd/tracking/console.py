@@ -112,8 +112,8 @@ class Console(Writer):
         if (note := record.get("note")) and note != self._noted:
             self._say(f"step {record.get('step', self._steps)}: {note}")
             self._noted = note
-        for text in record.get("warnings") or ():
-            self._say(f"step {record.get('step', self._steps)}: warning: {text}")
+        for warning in record.get("warnings") or ():
+            self._say(f"step {record.get('step', self._steps)}: warning: {warning}")
         if self._live is not None:
             now = time.monotonic()
             if now - self._drawn >= _REFRESH:
@@ -158,6 +158,9 @@ class Console(Writer):
         self._say(f"relative L2 error {error}, loss {loss}")
         if summary := (last.get("certificate") or {}).get("summary"):
             self._say(summary)
+        if warnings := last.get("warnings"):
+            told = ", ".join(f"{one['kind']} (step {one['step']})" for one in warnings)
+            self._say(f"{len(warnings)} warning{'s' * (len(warnings) > 1)}: {told}")
         if self._info.get("run_dir"):
             self._say(f"written to {self._info['run_dir']}")
             if reason in RESUMABLE:

@@ -32,11 +32,17 @@ _TO_BE_RESUMED = 75  # EX_TEMPFAIL; after mark_preempting W&B calls a run preemp
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with names like "losses/walls"; what is None or empty is left out."""
+    """Nested mappings as one, with names like "losses/walls"; what is None or empty is left out.
+
+    Warnings, which are texts or mappings with a text, become lines of one text.
+    """
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}/")
+        elif key == "warnings" and isinstance(value, list):
+            lines = [one["text"] if isinstance(one, Mapping) else one for one in value]
+            found |= {f"{prefix}{key}": "\n".join(lines)} if lines else {}
         elif value is not None:
             found[f"{prefix}{key}"] = value
     return found

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from sngd import MLP, SNGD, RunConfig, votes
+from sngd import MLP, SNGD, RunConfig
 from sngd.assembly import plan_memory
 from sngd.basis import Block, make_blocks
 from sngd.collectives import LocalRanks
@@ -20,6 +20,7 @@ from sngd.factors import make_panels, tile_numbers
 from sngd.memory import Plan
 from sngd.problems import burgers, heat, transport
 from sngd.train import train
+from sngd.watch import Watch
 from tests.ranks.harness import Collect, run_ranks
 
 CPU = torch.device("cpu")
@@ -136,19 +137,18 @@ class Followed:
 
 def _follow(ranks, name: str) -> Followed:
     hook, calls, projections, payloads = Collect(), [], [], []
-    project, agree = Core.project, votes.agree
+    project, after = Core.project, Watch.after
 
     def counted(core, *arguments):
         calls.append(1)
         return project(core, *arguments)
 
-    def noted(*arguments):  # the last exchange of a step, but for a comparison of θ
-        decided = agree(*arguments)
+    def noted(*arguments):  # the last exchange of a step
+        after(*arguments)
         projections.append(len(calls))
         payloads.append(list(getattr(ranks, "payloads", ())))
-        return decided
 
-    with patched(name), patch.object(Core, "project", counted), patch("sngd.train.agree", noted):
+    with patched(name), patch.object(Core, "project", counted), patch.object(Watch, "after", noted):
         trained = train(run_of(name, ranks.size), ranks, CPU, hooks=[hook])
     per_step = np.diff([0, *projections]).tolist()
     return Followed(hook.records, trained.theta, per_step, payloads, trained.result)

@@ -81,10 +81,12 @@ def test_parameters_are_equal_bit_for_bit_on_all_ranks(name):
 def test_a_gradient_costs_its_own_length_and_the_losses(name):
     run = _runs()[name]
     records, theta, _ = _followed(name, 2)[0]
-    conditions, votes = len(run.problem.conditions), 9 * 4
+    conditions, votes = len(run.problem.conditions), 10 * 4
     per_gradient = (len(theta) + conditions) * FLOAT64
     before = (conditions + 2) * FLOAT64  # losses at the start, and whether a residual failed on either rank
     for sent, record in zip(
         np.diff([before, *(record["bytes_moved"] for record in records)]), records, strict=True
     ):
-        assert sent == record["evaluations"] * per_gradient + votes
+        looks = conditions * FLOAT64 * (record["holdout"] is not None)
+        checks = 2 * FLOAT64 * (record is records[-1] or record["step"] % run.check_every == 0)
+        assert sent == record["evaluations"] * per_gradient + votes + looks + checks

@@ -47,6 +47,8 @@ def _expected(name: str, record: dict, seen: Followed, size: int) -> dict[str, t
         "projections": (projections, projections * k),
         "displacement": (trials, trials * padded) if sharded else (0, 0),
     }
+    if step == 1 or step % run.holdout_every == 0 or step == len(seen.records):
+        table["holdout"] = (1, conditions)
     bytes_of = {what: (calls, numbers * FLOAT64) for what, (calls, numbers) in table.items() if calls}
     if record is seen.records[-1]:  # θ is compared at the end, and every check_every steps
         bytes_of["check"] = (1, size * FLOAT64)
@@ -106,7 +108,8 @@ def test_nothing_of_the_size_of_points_rows_or_the_gramian_travels(name):
     for seen_there in followed(name, size):
         parameters = seen_there.theta.numel()
         seen = {(what, numbers) for what, numbers, _ in seen_there.payloads[-1]}
-        allowed = {("losses", conditions), ("control", VOTES // 4), ("control", size)}
+        allowed = {(what, conditions) for what in ("losses", "holdout")}
+        allowed |= {("control", VOTES // 4), ("control", size), ("check", size)}
         padded = -(-parameters // size) * size if name == "sharded" else parameters
         if name == "sharded":
             allowed.add(("displacement", padded))

@@ -205,6 +205,7 @@ def test_two_new_runs_at_once_do_not_share_a_folder(tmp_path):
         (4, {}, "lost after step 4", False, False),
         (4, {"stop_reason": "terminated"}, "terminated after 4 steps, loss 1e-09", False, True),
         (4, {"stop_reason": "max_steps", "relative_l2": 0.25}, "relative L2 error 0.25", True, False),
+        (4, {"stop_reason": "max_steps", "warnings": [{"kind": "stagnation"}]}, ", 1 warning", True, False),
     ],
 )
 def test_where_a_run_stands(tmp_path, step, result, text, finished, resumable):

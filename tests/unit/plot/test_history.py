@@ -50,6 +50,16 @@ def test_convergence_draws_what_was_recorded(tmp_path: Path, figures: list[Figur
     assert drawn["effective dimension"][1][0] == 33.5
 
 
+def test_the_loss_on_fresh_points_is_a_thin_second_curve(tmp_path: Path, figures: list[Figure]) -> None:
+    records = [r | {"holdout": 2 * r["loss"] if r["step"] % 4 == 0 else None} for r in history()]
+    plot_convergence(records, tmp_path / "c.png")
+    drawn = curves(figures[0])
+    assert drawn["loss on fresh points"][0] == pytest.approx([2.0, 4.0, 6.0, 8.0, 10.0])
+    assert drawn["loss on fresh points"][1] == pytest.approx([2 * 10.0**-i for i in (4, 8, 12, 16, 20)])
+    widths = {line.get_label(): line.get_linewidth() for line in figures[0].axes[0].lines}
+    assert widths["loss on fresh points"] < widths["loss"]
+
+
 def test_legends_stand_outside_of_the_data(tmp_path: Path, figures: list[Figure]) -> None:
     plot_convergence(history(), tmp_path / "c.png")
     for axes in figures[0].axes:

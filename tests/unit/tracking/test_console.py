@@ -55,6 +55,27 @@ def test_a_log_says_what_started_the_run_and_where_it_goes_on() -> None:
     assert not any("goes on" in line for line in log([], INFO | {"resumed": 0}))
 
 
+WARNINGS = [
+    {"kind": "overfitting", "step": 20, "text": "a"},
+    {"kind": "stagnation", "step": 300, "text": "b"},
+]
+
+
+def test_warnings_are_told_as_they_come_and_summed_up_at_the_end() -> None:
+    out = io.StringIO()
+    hook = Console(file=out)
+    hook.start(INFO)
+    for step in range(1, 61):
+        hook.step(record(step, warnings=["more [points]", "another"] if step == 20 else None))
+    hook.end(RESULT | {"warnings": []})
+    told = [line for line in out.getvalue().splitlines() if "warning" in line]
+    assert told == ["step 20: warning: more [points]", "step 20: warning: another"]
+    hook.end(RESULT | {"warnings": WARNINGS})
+    assert "2 warnings: overfitting (step 20), stagnation (step 300)" in out.getvalue().splitlines()
+    hook.end(RESULT | {"warnings": WARNINGS[:1]})
+    assert out.getvalue().splitlines()[-2] == "1 warning: overfitting (step 20)"
+
+
 def test_what_is_unknown_is_left_out_or_a_dash() -> None:
     unknown = {"relative_l2": None, "damping": None, "rank": None, "loss": math.nan}
     free = INFO | {"max_steps": None, "max_seconds": None, "run_dir": None}
@@ -231,6 +252,18 @@ def test_a_terminal_has_one_live_line(terminal: Terminal, monkeypatch: pytest.Mo
     rest = terminal.read()
     assert "\x1b[?25h" in rest, "the cursor is back"
     assert "max_seconds after 77 steps" in rest
+
+
+def test_a_warning_stands_above_the_live_line(terminal: Terminal) -> None:
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    hook.step(record(1, 1.0))
+    terminal.read()
+    hook.step(record(2, 1.1, warnings=["x" * 150]))
+    told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.read()).replace("\r\n", "\n")
+    assert "step 2: warning: " + "x" * 150 + "\n" in told
+    assert told.rindex("step 1  1.0 s") > told.index("warning"), "the line is drawn again below"
+    hook.close()
 
 
 def test_a_narrow_terminal_cuts_the_line_short(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,9 +38,18 @@ def read(folder: Path) -> EventAccumulator:
 
 
 def test_every_number_of_every_step_and_the_pictures_are_there(tmp_path: Path) -> None:
-    follow(tmp_path, range(1, 51))
+    follow(tmp_path, range(1, 51), holdout=0.25, warnings=["a text"])
     found = read(tmp_path)
-    expected = {"step", "seconds", "loss", "losses/walls", "relative_l2", "damping", "rank", "accepted"}
+    expected = {"holdout"} | {
+        "step",
+        "seconds",
+        "loss",
+        "losses/walls",
+        "relative_l2",
+        "damping",
+        "rank",
+        "accepted",
+    }
     assert set(found.Tags()["scalars"]) == expected
     assert [event.step for event in found.Scalars("loss")] == list(range(1, 51))
     assert [event.value for event in found.Scalars("loss")] == pytest.approx([1 / s for s in range(1, 51)])

@@ -98,6 +98,12 @@ def test_nested_records_become_flat_names_without_what_is_unknown() -> None:
     assert flat(nested) == {"loss": 1.0, "losses/walls": 2.0, "traffic/sum/bytes": 3}
 
 
+def test_warnings_are_one_text_and_none_is_left_out() -> None:
+    assert flat({"step": 3, "warnings": ["a", "b"]}) == {"step": 3, "warnings": "a\nb"}
+    assert flat({"warnings": [{"kind": "stagnation", "step": 3, "text": "c"}]}) == {"warnings": "c"}
+    assert flat({"warnings": []}) == flat({"warnings": None}) == {}
+
+
 def test_rows_are_steps_and_pictures_are_in_the_last_row(tmp_path: Path) -> None:
     wandb = FakeWandb()
     run = session(wandb, tmp_path)
