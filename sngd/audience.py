@@ -15,7 +15,8 @@ from torch import Tensor
 from sngd import plot
 from sngd.config import RunConfig
 from sngd.evaluate import time_axis
-from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, open_folder
+from sngd.fence import Fence, opening
+from sngd.folder import HISTORY, RESULT, Claim, Source, open_folder, unwritable
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
 from sngd.stopping import TOLD_TO_END
@@ -66,7 +67,8 @@ class Audience(Writer):
         self.claim, self.run, self.source, self.launch, self.origin = claim, run, source, launch, origin
         self._figures = SystemFigures(device)
         self._fence: Fence | None = None
-        files = [HistoryFile(claim.folder / HISTORY), ResultFile(claim.folder / RESULT)]
+        self._history = HistoryFile(claim.folder / HISTORY)
+        files = [self._history, ResultFile(claim.folder / RESULT)]
         trackers = make_hooks(run.tracking, claim.folder, (lambda line: None) if quiet else print)
         self.hooks: list[Writer] = [*files, *trackers, Console(quiet=quiet)]
 
@@ -75,11 +77,21 @@ class Audience(Writer):
         return self._fence is not None and self._fence.lost()
 
     def start(self, info: Values) -> None:
-        """Make the folder, now that the problem has proved sound."""
-        self._fence = open_folder(self.claim, self.run, self.source, self.launch, info["plan"])
+        """Make the folder, now that the problem has proved sound.
+
+        Raises:
+            ValueError: it cannot be written to, or another run has claimed it meanwhile.
+        """
         told = {**info, "launch": self.origin, "replace": self.claim.replace}
+        try:
+            with opening(self.claim.folder):
+                self._fence = open_folder(self.claim, self.run, self.source, self.launch, info["plan"])
+                self._history.start(told)
+        except OSError as error:
+            raise ValueError(unwritable(self.claim.folder, error)) from error
         for hook in self.hooks:
-            hook.start(told)
+            if hook is not self._history:
+                hook.start(told)
 
     def step(self, record: Values) -> None:
         """Add the machine's figures."""

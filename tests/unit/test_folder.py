@@ -13,7 +13,8 @@ from sngd.adaptive import R3
 from sngd.causal import Causal
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
-from sngd.folder import Claim, Fence, Source, Standing, claim_folder, open_folder
+from sngd.fence import Fence
+from sngd.folder import Claim, Source, Standing, claim_folder, open_folder
 from sngd.launcher import Launch
 from sngd.marching import Marching
 from sngd.problems import heat

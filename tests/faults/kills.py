@@ -1,0 +1,190 @@
+"""Runs of two ranks that are killed at random moments and go on, until they end as if nothing had happened.
+
+A kill hits rank 0, rank 1, the launcher or all of them, either at a moment drawn evenly over the life of a start,
+or (aimed) at a file operation of rank 0 within the run folder, drawn evenly, and up to 2 ms after it: where
+checkpoints, history and config are written. After each kill the survivors must end by themselves, every
+checkpoint that stands there must be whole, and the next start goes on. A run that has come to its end is held
+against one that nobody disturbed: parameters and losses bit for bit, every step once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sngd.checkpoint import Checkpoint
+from tests.faults.starts import CONFIG, Forks, Start, runs, wait_until
+from tests.histories import losses, steps
+
+VICTIMS = ("rank 0", "rank 1", "launcher", "all")
+_AIMED = 0.4  # share of kills that are aimed at file operations
+_LATEST = 0.002  # seconds after a file operation
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill and what came of it.
+
+    Args:
+        victim: of VICTIMS.
+        moment: where it hit.
+        code: exit code of the launcher.
+        told: last line that launcher and survivor said.
+        seconds: until all of them had ended.
+        steps: in the history afterwards.
+        kept: step of the checkpoint afterwards, 0 for none.
+    """
+
+    victim: str
+    moment: str
+    code: int
+    told: str
+    seconds: float
+    steps: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that nobody disturbs: what it ends with, how long it takes, how many file operations."""
+
+    theta: torch.Tensor
+    losses: list[float]
+    seconds: float
+    operations: int
+
+
+def command(folder: Path) -> list[str]:
+    """Of every start: it goes on, or begins where there is nothing yet."""
+    return ["train", CONFIG, "--ranks", "2", "--quiet", "--resume", "--run-dir", str(folder)]
+
+
+def undisturbed(forks: Forks, folder: Path) -> Undisturbed:
+    """The run that the others are held against."""
+    log = folder.with_name(f"{folder.name}.log")
+    began = time.monotonic()
+    code, said = forks.start(
+        command(folder), faults={"folder": str(folder), "rank": 0, "log": str(log)}
+    ).wait()
+    assert (code, said) == (0, "")
+    seconds, operations = time.monotonic() - began, len(log.read_text().splitlines())
+    return Undisturbed(Checkpoint.load(folder).theta, losses(folder), seconds, operations)
+
+
+def campaign(count: int, seed: int, above: Path, forks: Forks) -> dict[str, Any]:
+    """Kill until `count` kills have hit, finish the last run; every run is checked.
+
+    Args:
+        count: kills.
+        seed: of victims and moments.
+        above: folder for the run folders.
+        forks: starts them.
+    """
+    draw = random.Random(seed)
+    reference = undisturbed(forks, above / "undisturbed")
+    kills: list[Kill] = []
+    ended, starts = 0, 0
+    while len(kills) < count:
+        folder = above / f"run{ended}"
+        while True:
+            starts += 1
+            aimed = len(kills) < count and draw.random() < _AIMED
+            found = _killed(forks, folder, draw, reference, aimed, disturb=len(kills) < count)
+            if found is None:
+                break
+            kills.append(found)
+            print(json.dumps(asdict(found)), flush=True)
+        check_end(folder, reference)
+        ended += 1
+    return {
+        "kills": len(kills),
+        "starts": starts,
+        "runs": ended,
+        "seed": seed,
+        "by_victim": Counter(kill.victim for kill in kills),
+        "during_checkpoints": sum("checkpoint" in kill.moment for kill in kills),
+        "each": [asdict(kill) for kill in kills],
+    }
+
+
+def _killed(
+    forks: Forks, folder: Path, draw: random.Random, reference: Undisturbed, aimed: bool, disturb: bool
+) -> Kill | None:
+    """A start that is killed, and what is left of it checked; None where it came to its end."""
+    kept = _kept(folder)
+    victim, moment = draw.choice(VICTIMS), draw.uniform(0, reference.seconds)
+    log, faults = folder.with_name("operations.log"), None
+    if disturb and aimed:
+        victim = "rank 0"
+        number, delay = draw.randint(1, reference.operations), draw.choice([0.0, draw.uniform(0, _LATEST)])
+        log.unlink(missing_ok=True)
+        faults = {"folder": str(folder), "rank": 0, "kill_at": number, "delay": delay, "log": str(log)}
+    start = forks.start(command(folder), faults=faults)
+    if disturb and not aimed:
+        hit, when = _kill_after(start, moment, victim), f"{moment:.3f} s"
+    else:
+        wait_until(lambda: start.ranks() or start.ended(), "ranks are there")
+        hit, when = True, "the end"
+    began = time.monotonic()
+    code, said = start.wait(30)
+    if faults and log.exists():
+        when = (
+            f"file operation {log.read_text().splitlines()[-1].replace(str(folder), 'RUN')}, +{delay:.4f} s"
+        )
+    if code == 0:
+        return None
+    assert hit, f"ended with {code} before it was killed: {said}"
+    assert disturb, said
+    now = _kept(folder)
+    assert now >= kept, f"the checkpoint of step {kept} is lost, {now} is left"
+    if victim in VICTIMS[:2] and "only the launcher" not in when:
+        assert code == 128 + signal.SIGKILL, (code, said)
+        assert f"error: {victim} ended with signal 9" in said, said
+    told = said.strip().splitlines()
+    done = (steps(folder) or [0])[-1]
+    return Kill(victim, when, code, told[-1] if told else "", round(time.monotonic() - began, 2), done, now)
+
+
+def _kill_after(start: Start, seconds: float, victim: str) -> bool:
+    """SIGKILL to whoever of the victims is there by then; whether it has hit the start before its end."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not start.ended():
+        start.ranks()
+        time.sleep(0.002)
+    ranks = start.ranks()
+    targets = [start.pid, *ranks] if victim == "all" or not ranks else []
+    targets = targets or [start.pid if victim == "launcher" else ranks[VICTIMS.index(victim)]]
+    hit = False
+    for pid in targets:
+        if runs(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                hit = True
+    return hit
+
+
+def _kept(folder: Path) -> int:
+    """Step of the checkpoint to go on from; it must be whole."""
+    return Checkpoint.load(folder).step if Checkpoint.exists(folder) else 0
+
+
+def check_end(folder: Path, reference: Undisturbed) -> None:
+    """Hold a run against the undisturbed one.
+
+    Raises:
+        AssertionError: a parameter, a loss or a step differs.
+    """
+    assert torch.equal(Checkpoint.load(folder).theta, reference.theta)
+    assert steps(folder) == list(range(1, len(reference.losses) + 1))
+    assert losses(folder) == reference.losses
+    assert json.loads((folder / "result.json").read_text())["stop_reason"] == "max_steps"
