@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from sngd import plot
-from sngd.config import RunConfig
+from sngd.config import RunConfig, describe
 from sngd.evaluate import time_axis
 from sngd.fence import Fence, opening
-from sngd.folder import HISTORY, RESULT, Claim, Source, open_folder, unwritable
+from sngd.folder import HISTORY, RESULT, Claim, Source, open_folder, unwritable, versions
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
 from sngd.stopping import TOLD_TO_END
@@ -29,6 +30,7 @@ from sngd.tracking import (
     Writer,
     make_hooks,
     read_history,
+    tracker_id,
 )
 from sngd.train import Trained
 
@@ -75,6 +77,11 @@ class Audience(Writer):
     def lost(self) -> bool:
         """Whether another start has taken the folder over."""
         return self._fence is not None and self._fence.lost()
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint says of the run."""
+        fields = json.loads(json.dumps(describe(self.run)))
+        return {"fields": fields, "versions": versions(), "tracker": tracker_id(self.claim.folder)}
 
     def start(self, info: Values) -> None:
         """Make the folder, now that the problem has proved sound.

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from sngd.allocation import OutOfMemoryError
 from sngd.bench.command import bench
+from sngd.checkpoint import CheckpointError
 from sngd.commands.common import complain
 from sngd.commands.plan import plan
 from sngd.commands.problems import problems
 from sngd.commands.results import evaluate, export, plot
 from sngd.commands.runs import resume, status, train
-from sngd.exit_codes import LOST_RANK, USER_ERROR
+from sngd.exit_codes import LOST_RANK, NOT_KEPT, USER_ERROR
 from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.launcher import Launch, detect
 from sngd.residual import ResidualError
@@ -88,11 +89,17 @@ def _tell(error: Exception, launch: Launch) -> int | None:
     if isinstance(error, LostRankError):
         complain(str(error))
         return LOST_RANK
+    if isinstance(error, CheckpointError):
+        complain(str(error))
+        return NOT_KEPT
     if isinstance(error, RankFailedError):
         cause = error.__cause__
-        complain(str(error), trace=None if isinstance(cause, ValueError) else cause)
+        foreseen = isinstance(cause, (ValueError, CheckpointError))
+        complain(str(error), trace=None if foreseen else cause)
         record_failure(cause or error)
-        return USER_ERROR if isinstance(cause, ValueError) else 1
+        if isinstance(cause, CheckpointError):
+            return NOT_KEPT
+        return USER_ERROR if foreseen else 1
     here = f"rank {launch.rank} on {socket.gethostname()}: " if launch.size > 1 else ""
     if isinstance(error, (ResidualError, OutOfMemoryError)):  # one rank has the text
         named = isinstance(error, OutOfMemoryError) or not str(error)

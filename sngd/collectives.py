@@ -102,6 +102,10 @@ class Ranks(Protocol):
         """Have torch.distributed ready for a library that talks to it by itself."""
         ...
 
+    def side_group(self) -> Any:
+        """A process group of the same ranks on the CPU, for work beside the steps; None for one process."""
+        ...
+
     def fail(self, text: str, common: bool) -> bool:
         """Tell the others that this rank ends by an error; whether rank 0 ends by a common one, too."""
         ...
@@ -157,6 +161,10 @@ class LocalRanks:
             dist.init_process_group(_backend(device), store=dist.HashStore(), rank=0, world_size=1)
             self._opened = True
 
+    def side_group(self) -> Any:
+        """None."""
+        return None
+
     def fail(self, text: str, common: bool) -> bool:
         """This is rank 0, and nobody else has to know."""
         return True
@@ -183,6 +191,7 @@ class TorchRanks:
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
         self._meter = Meter()
+        self._side: Any = None
 
     @property
     def traffic(self) -> dict[str, Traffic]:
@@ -319,6 +328,13 @@ class TorchRanks:
         """
         if self.size != dist.get_world_size():
             raise ValueError(f"a library would use all {dist.get_world_size()} ranks, not these {self.size}")
+
+    def side_group(self) -> Any:
+        """A process group of the same ranks on the CPU; the first call makes it, on every rank at once."""
+        if self._side is None:
+            with self._waiting("side group"):
+                self._side = dist.new_group(backend="gloo")
+        return self._side
 
     def fail(self, text: str, common: bool) -> bool:
         """Tell the others that this rank ends by an error; whether rank 0 ends by a common one, too."""

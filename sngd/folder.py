@@ -24,13 +24,22 @@ from sngd.tracking import write_whole
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
 
-__all__ = ["Claim", "Source", "Standing", "check_folder", "claim_folder", "open_folder", "unwritable"]
+__all__ = [
+    "Claim",
+    "Source",
+    "Standing",
+    "check_folder",
+    "claim_folder",
+    "open_folder",
+    "unwritable",
+    "versions",
+]
 
 CONFIG, HISTORY, RESULT = "config.json", "history.jsonl", "result.json"
-# Fields that a run may change when it goes on: none of them has a part in what a step computes.
+# Fields that a run may change when it goes on: none but the precision has a part in what a step computes.
 _FREE = {
     *("max_steps", "max_seconds", "target_error", "evaluate_every", "evaluate_points"),
-    *("device", "memory_gb", "timeout_seconds", "tracking", "run_dir"),
+    *("device", "precision", "memory_gb", "timeout_seconds", "tracking", "run_dir"),
     *("checkpoint_seconds", "keep_checkpoints", "check_every", "holdout_every", "holdout_points"),
 }
 
@@ -105,6 +114,7 @@ def _look(run: RunConfig, launch: Launch, resume: bool) -> Claim:
     if not Checkpoint.exists(folder):
         return Claim(folder, replace=True)
     earlier = Checkpoint.load(folder)
+    _refuse_differences(run, folder, "checkpoint", earlier.about.get("fields", {}))
     return Claim(folder, earlier, finished=_finished(run, folder, earlier))
 
 
@@ -151,10 +161,19 @@ def _check_fit(run: RunConfig, folder: Path) -> None:
     if not path.is_file():
         raise ValueError(f"run_dir={str(folder)!r} holds no run ({CONFIG} is missing): name another folder")
     try:
-        saved = json.loads(path.read_text())["fields"]
-        before = {key: value for key, value in _leaves(saved) if key.split(".")[0] not in _FREE}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        saved = dict(json.loads(path.read_text())["fields"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read ({type(error).__name__}): it is damaged") from error
+    _refuse_differences(run, folder, "run", saved)
+
+
+def _refuse_differences(run: RunConfig, folder: Path, what: str, saved: Mapping[str, Any]) -> None:
+    """Refuse to go on from what was written with other fields.
+
+    Raises:
+        ValueError: fields differ that a step depends on; it lists them.
+    """
+    before = {key: value for key, value in _leaves(saved) if key.split(".")[0] not in _FREE}
     now = dict(_leaves(json.loads(json.dumps(describe(run)))))
     # a field that was None or empty, and has fields of its own now, is no leaf any more
     differing = [
@@ -164,7 +183,7 @@ def _check_fit(run: RunConfig, folder: Path) -> None:
     ]
     if differing:
         raise ValueError(
-            f"the run in {str(folder)!r} is another one and cannot go on with this config: "
+            f"the {what} in {str(folder)!r} is another one and cannot go on with this config: "
             f"{'; '.join(differing)}; name another run_dir"
         )
 
@@ -235,11 +254,7 @@ def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, pl
         },
         "world_size": launch.size,
         "plan": plan,
-        "versions": {
-            "sngd": importlib.metadata.version("sngd"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     text = json.dumps(content, indent=2) + "\n"
     try:
@@ -266,6 +281,15 @@ def unwritable(folder: Path, error: OSError) -> str:
         f"run_dir={str(folder)!r} cannot be written to ({error.strerror}): free space, mend "
         "its permissions, or name another folder"
     )
+
+
+def versions() -> dict[str, str]:
+    """Of what a run depends on."""
+    return {
+        "sngd": importlib.metadata.version("sngd"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 
 from sngd.allocation import OutOfMemoryError
 from sngd.audience import Audience
+from sngd.checkpoint import CheckpointError
 from sngd.collectives import Ranks, connect
 from sngd.config import RunConfig
 from sngd.devices import pick_device, pick_threads
@@ -72,7 +73,7 @@ def _train_followed(
             print(f"{claim.folder} is finished: {claim.finished}; nothing is left to do")
         return None
     if ranks.rank:
-        return train(run, ranks, device, earlier=claim.earlier)
+        return train(run, ranks, device, folder=claim.folder, earlier=claim.earlier)
     audience = Audience(claim, run, source, launch, ranks.origin, device, quiet)
     deadline = launch.deadline or (job_deadline(launch.job) if launch.job else None)
     with contextlib.closing(audience):
@@ -84,6 +85,7 @@ def _train_followed(
             folder=claim.folder,
             earlier=claim.earlier,
             stopping=Stopping(deadline, audience.lost),
+            about=audience.about,
         )
         audience.draw_pictures(trained)
     return trained
@@ -100,7 +102,8 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
     if ranks.size == 1 or isinstance(error, LostRankError):
         return
     mistake = isinstance(error, ValueError)
-    text = str(error) if mistake else f"{type(error).__name__}: {error}"
+    told = mistake or isinstance(error, CheckpointError)
+    text = str(error) if told else f"{type(error).__name__}: {error}"
     if not ranks.fail(text, common=mistake):
         if not isinstance(error, OutOfMemoryError):  # which names the rank by itself
             text = f"rank {ranks.rank} on {socket.gethostname()}: {text}"

@@ -58,7 +58,7 @@ class Stopping:
     """
 
     def __init__(self, deadline: float | None = None, superseded: Callable[[], bool] | None = None) -> None:
-        self.deadline, self._superseded = deadline, superseded
+        self.deadline, self.superseded = deadline, superseded
         self._heard = ""
         self._previous: dict[signal.Signals, Any] = {}
         self._depth = 0
@@ -69,7 +69,7 @@ class Stopping:
         Args:
             step_seconds: what the last step took.
         """
-        if self._superseded is not None and self._superseded():
+        if self.superseded is not None and self.superseded():
             return "superseded"
         if self._heard:
             return self._heard

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from sngd.config import RunConfig
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
 from sngd.findings import Findings
-from sngd.networks import AnyNetwork
+from sngd.hooks import Hook, Trained
+from sngd.keeping import Keeper, random_states, restore_random_state
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.records import run_info, run_result, step_record
@@ -40,39 +41,6 @@ __all__ = ["Hook", "Trained", "train"]
 _STALLED_AFTER = 5
 
 
-class Hook(Protocol):
-    """Who wants to follow a run; called on rank 0."""
-
-    def start(self, info: dict[str, Any]) -> None:
-        """Before the first step."""
-
-    def step(self, record: dict[str, Any]) -> None:
-        """After every step, with the line of history.jsonl."""
-
-    def saved(self, path: Path, step: int) -> None:
-        """After a checkpoint."""
-
-    def end(self, result: dict[str, Any]) -> None:
-        """After the last step, with the content of result.json."""
-
-
-@dataclass
-class Trained:
-    """What a run leaves behind.
-
-    Args:
-        result: content of result.json on rank 0; elsewhere its stop_reason alone.
-        theta: (P,) final parameters.
-        network: what they are parameters of.
-        spectra: (step, σ (k,)) at steps 1, 2, 4, 8, … and the last.
-    """
-
-    result: dict[str, Any]
-    theta: Tensor
-    network: AnyNetwork
-    spectra: list[tuple[int, Tensor]] = field(default_factory=list)
-
-
 def train(
     run: RunConfig,
     ranks: Ranks,
@@ -82,6 +50,7 @@ def train(
     folder: Path | None = None,
     earlier: Checkpoint | None = None,
     stopping: Stopping | None = None,
+    about: Callable[[], dict[str, Any]] = dict,
 ) -> Trained:
     """Train a network until a target or a budget is reached.
 
@@ -93,8 +62,10 @@ def train(
         folder: where checkpoints go; none are written when absent.
         earlier: go on from there, with the steps that the run would have taken if it had not stopped.
         stopping: what may ask the run to stop; signals alone when absent.
+        about: what checkpoints say of the run, in plain values.
 
     Raises:
+        CheckpointError: the last checkpoint could not be written.
         NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
         ResidualError: a residual raises an error, at the start or on points drawn anew.
         OutOfMemoryError: memory does not do, whatever is tried.
@@ -103,19 +74,33 @@ def train(
     with naming_out_of_memory(lambda: _lacking(run, ranks)):
         if earlier is not None and earlier.step >= run.max_steps:
             raise ValueError(f"max_steps={run.max_steps} must exceed the {earlier.step} steps that are done")
-        first = ranks.rank == 0
+        findings = _earlier_findings(earlier)
         with stopping or Stopping() as stops:
+            keeper = Keeper(run, ranks, folder, findings, stops.superseded)
             stage: Stage | None = first_stage(run, device, earlier)
-            told, own = hooks if first else (), folder if first else None
             assert stage is not None
-            loop = _Loop(stage, ranks, device, told, own, stops, earlier)
-            loop.begin()
-            while stage := loop.run_through():
-                before = loop.carried()
-                del loop  # its memory
-                loop = _Loop(stage, ranks, device, told, own, stops, None, before)
-                loop.mark()
-            return loop.finish()
+            told = hooks if ranks.rank == 0 else ()
+            try:
+                loop = _Loop(stage, device, _Carried(ranks, told, keeper, stops, findings, about), earlier)
+                loop.begin()
+                while stage := loop.run_through():
+                    carried = loop.carried
+                    del loop  # its memory
+                    loop = _Loop(stage, device, carried)
+                    loop.keep()  # a checkpoint at the beginning of a stage
+                return loop.finish()
+            finally:
+                keeper.close()
+
+
+def _earlier_findings(earlier: Checkpoint | None) -> Findings:
+    """What was found before, and what has become of newer checkpoints."""
+    findings = Findings()
+    if earlier is not None:
+        findings.load(earlier.findings)
+        for text in earlier.skipped:
+            findings.add("checkpoint", earlier.step, f"{text}; the run goes on from step {earlier.step}")
+    return findings
 
 
 def _lacking(run: RunConfig, ranks: Ranks) -> str:
@@ -130,10 +115,15 @@ def _lacking(run: RunConfig, ranks: Ranks) -> str:
 class _Carried:
     """What goes on from one stage to the next."""
 
-    info: dict[str, Any]
-    spectra: list[tuple[int, Tensor]]
-    account: Account
+    ranks: Ranks
+    hooks: Sequence[Hook]
+    keeper: Keeper
+    stopping: Stopping
     findings: Findings
+    about: Callable[[], dict[str, Any]]
+    info: dict[str, Any] = field(default_factory=dict)
+    spectra: list[tuple[int, Tensor]] = field(default_factory=list)
+    account: Account = field(default_factory=dict)  # traffic of earlier starts
 
 
 class _Loop:
@@ -143,19 +133,13 @@ class _Loop:
     """
 
     def __init__(
-        self,
-        stage: Stage,
-        ranks: Ranks,
-        device: torch.device,
-        hooks: Sequence[Hook],
-        folder: Path | None,
-        stopping: Stopping,
-        earlier: Checkpoint | None,
-        before: _Carried | None = None,
+        self, stage: Stage, device: torch.device, carried: _Carried, earlier: Checkpoint | None = None
     ) -> None:
-        run, self.stage = stage.run, stage
-        self.run, self.ranks, self.device, self.hooks, self.folder = run, ranks, device, hooks, folder
-        self.dtype, self.stopping = run.dtype, stopping
+        run, self.stage, self.carried = stage.run, stage, carried
+        self.run, self.device, self.dtype = run, device, run.dtype
+        self.ranks, self.hooks, self.keeper = carried.ranks, carried.hooks, carried.keeper
+        self.findings, self.stopping = carried.findings, carried.stopping
+        ranks = self.ranks
         self.taken = 0 if earlier is None else earlier.step - stage.steps
         planned = earlier.budget if earlier is not None and earlier.world_size == ranks.size else None
         self.objective = build_objective(run, stage.network, ranks, device, max(self.taken, 1), planned)
@@ -166,27 +150,24 @@ class _Loop:
             reached = stage.reached()
             self.evaluation = Evaluation(stage.covered, reached, run.evaluate_points, self.dtype, device)
         self.judging = 0.0  # seconds spent on comparing with the known solution, which is no training
-        before = before or _Carried({}, [], {}, Findings())
-        self.info, self.spectra, self.findings = before.info, before.spectra, before.findings
         self.watch = Watch(run, self.objective, device, self.findings)
-        self.account = before.account  # traffic of earlier starts
         self.rejected, self.seconds = 0, stage.seconds
         if earlier is None:
             state = self.schedule.begin(stage.start)
             self.stepper = self._start(run.warmup if run.warmup_steps else run.optimizer, state)
         else:
             self._restore(earlier)
-        self.began = self.saved = clock(device)  # an optimizer may have loaded a library for seconds
-        self.began -= self.seconds
+        self.began = clock(device) - self.seconds  # now: an optimizer may have loaded a library for seconds
         self.reason = ""
         self.record = dict[str, Any]()
+        self.score: float | None = None  # what checkpoints are compared by: the error, or the loss
         self.traffic = dict(ranks.traffic)  # up to the step that runs
 
     def _restore(self, earlier: Checkpoint) -> None:
         """Stand where an earlier start stood after its last step."""
         run, device = self.run, self.device
-        self.rejected, self.seconds, self.spectra = earlier.rejected, earlier.seconds, list(earlier.spectra)
-        self.account = dict(earlier.traffic)
+        self.rejected, self.seconds = earlier.rejected, earlier.seconds
+        self.carried.spectra, self.carried.account = list(earlier.spectra), dict(earlier.traffic)
         self.schedule.load(earlier.schedule, self.taken)
         self.objective.reweigh(earlier.weights.to(dtype=self.dtype, device=device))
         state = self.objective.evaluate_new_points(self.stage.start)
@@ -196,14 +177,18 @@ class _Loop:
         warm = bool(run.warmup_steps) and self.taken <= run.warmup_steps
         self.stepper = self._start(run.warmup if warm else run.optimizer, state)
         self.stepper.load(earlier.optimizer)
+        self.watch.load(earlier.watch)
+        restore_random_state(earlier.random, self.ranks.rank, device)
 
     def begin(self) -> None:
-        """Tell the hooks."""
+        """Tell the hooks, which make the run folder."""
+        folder, resumed = self.keeper.folder, self.stage.steps + self.taken
         if self.ranks.rank == 0:
-            folder = None if self.folder is None else str(self.folder)
-            self.info = run_info(self.stage, self.objective, self.stage.steps + self.taken, folder)
+            told = None if folder is None else str(folder)
+            self.carried.info = run_info(self.stage, self.objective, resumed, told)
         for hook in self.hooks:
-            hook.start(self.info)
+            hook.start(self.carried.info)
+        self.keeper.started(resumed)
 
     def run_through(self) -> Stage | None:
         """Take the steps of the stage; the next stage, None where the run has come to its end."""
@@ -213,15 +198,6 @@ class _Loop:
                 break
         theta, taken = self.stepper.state.theta, self.stage.steps + self.taken
         return next_stage(self.stage, self.reason or "max_steps", theta, taken, self.seconds)
-
-    def carried(self) -> _Carried:
-        """What the next stage goes on with."""
-        return _Carried(self.info, self.spectra, self.account, self.findings)
-
-    def mark(self) -> None:
-        """A checkpoint at the beginning of a stage."""
-        if self.ranks.rank == 0:
-            self._save()
 
     def _start(self, optimizer: Optimizer, state: State) -> Stepper:
         """An optimizer at a state."""
@@ -255,47 +231,55 @@ class _Loop:
             compare(self.ranks, theta, step)
         self.watch.after(number, step, self.stepper.state, self.schedule.settled(number))
         reason = self._stop(number, seconds, error)
-        self.reason, _ = agree(self.ranks, self.device, reason, False)
+        self.reason, due = agree(self.ranks, self.device, reason, self.keeper.due())
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
-            self.spectra.append((self.stage.steps + number, report.sigma.cpu()))
+            self.carried.spectra.append((step, report.sigma.cpu()))
+        self.score = error if run.problem.solution is not None else self.stepper.state.loss
         if self.ranks.rank == 0:
             self.record = self._record(number, seconds, error, report)
             if self.reason == "superseded":
                 return
             for hook in self.hooks:
                 hook.step(self.record)
-            # the last step's is written by finish
-            if not self.reason and time.perf_counter() - self.saved > run.checkpoint_seconds:
-                self._save()
+        self._tell_of_checkpoints()
+        if due and not self.reason:  # the last step's is written by finish
+            self.keep()
 
     def finish(self) -> Trained:
-        """The result, after a last checkpoint; where another start has taken over, nothing is written."""
+        """The result, after a last checkpoint; where another start has taken over, nothing is written.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
         peak = torch.tensor(peak_bytes(self.device), dtype=torch.int64, device=self.device)
         memory = int(self.ranks.gather(peak, "control").max())
-        theta = self.stepper.state.theta
+        theta, account = self.stage.all(self.stepper.state.theta), self._whole_account()
+        if self.reason != "superseded":
+            self.keep()
         network = self.stage.joined().to(self.dtype, self.device)
-        trained = Trained({"stop_reason": self.reason}, self.stage.all(theta), network, self.spectra)
+        trained = Trained({"stop_reason": self.reason}, theta, network, self.carried.spectra)
         if self.ranks.rank == 0:
-            account = self._whole_account()
-            trained.result = run_result(self.info, self.record, memory, account, self.reason)
-            if self.evaluation is not None and self.schedule.settled(self.taken):
-                trained.result["errors"] = self.evaluation.errors(self.stage.until(theta))
-                trained.result["relative_l2"] = trained.result["errors"]["relative_l2"]
-            trained.result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
-            trained.result["certificate"] = self._certificate(network, trained.theta)
+            trained.result = run_result(self.carried.info, self.record, memory, account, self.reason)
+            self._judge(trained)
+        self._tell_of_checkpoints(wait=True)
+        if self.ranks.rank == 0 and self.reason != "superseded":
             trained.result["warnings"] = self.findings.plain()
-            trained.result["fallbacks"] = dict(self.findings.fallbacks)
-            if self.reason != "superseded":
-                self._save()
-                for hook in self.hooks:
-                    hook.end(trained.result)
+            for hook in self.hooks:
+                hook.end(trained.result)
+        self.keeper.check()
         return trained
 
-    def _certificate(self, network: AnyNetwork, theta: Tensor) -> dict[str, Any] | None:
-        """None where a run was told to end and has no time for it, or has left its folder to another."""
-        if self.reason in (*TOLD_TO_END, "superseded"):
-            return None
-        return certify(self.stage.whole.problem, network, theta)
+    def _judge(self, trained: Trained) -> None:
+        """What can be said of the answer; of a run that was told to end, nothing that takes time."""
+        result = trained.result
+        if self.evaluation is not None and self.schedule.settled(self.taken):
+            result["errors"] = self.evaluation.errors(self.stage.until(self.stepper.state.theta))
+            result["relative_l2"] = result["errors"]["relative_l2"]
+        result["coefficients"] = coefficient_values(self.run.problem, trained.theta) or None
+        hasty = self.reason in (*TOLD_TO_END, "superseded")
+        problem = self.stage.whole.problem
+        result["certificate"] = None if hasty else certify(problem, trained.network, trained.theta)
+        result["fallbacks"] = dict(self.findings.fallbacks)
 
     def _stop(self, number: int, seconds: float, error: float | None) -> str:
         run = self.run
@@ -319,7 +303,8 @@ class _Loop:
             "seconds": round(seconds, 4),
             "step_seconds": round(seconds - began, 6),
             **step_record(self.stage, self.objective, self.stepper.state, report, error),
-            "bytes_moved": self.ranks.bytes_moved + sum(int(t["bytes"]) for t in self.account.values()),
+            "bytes_moved": self.ranks.bytes_moved
+            + sum(int(t["bytes"]) for t in self.carried.account.values()),
             "traffic": added_since(before, self.traffic),
             **self.schedule.record(),
             **self.watch.record(),
@@ -328,32 +313,42 @@ class _Loop:
 
     def _whole_account(self) -> Account:
         """Traffic of all starts."""
-        return total(self.account, added_since({}, self.ranks.traffic))
+        return total(self.carried.account, added_since({}, self.ranks.traffic))
 
-    def _save(self) -> None:
-        self.saved = time.perf_counter()
-        if self.folder is None:
+    def keep(self) -> None:
+        """A checkpoint of the state; it is written while training goes on. Every rank calls this."""
+        self._tell_of_checkpoints(wait=True)
+        state, step, ranks = self.stepper.state, self.stage.steps + self.taken, self.ranks
+        if self.keeper.folder is None:
             return
-        state = self.stepper.state
-        path = Checkpoint(
-            step=self.stage.steps + self.taken,
+        compare(ranks, state.theta, step)
+        checkpoint = Checkpoint(
+            step=step,
             seconds=self.seconds,
             rejected=self.rejected,
             theta=self.stage.all(state.theta),
             weights=self.objective.collocation.weights,
             losses=state.losses,
             optimizer=self.stepper.save(),
-            spectra=self.spectra,
+            spectra=self.carried.spectra,
             traffic=self._whole_account(),
-            world_size=self.ranks.size,
+            world_size=ranks.size,
             budget=self.objective.plan.budget,
             schedule=self.schedule.save(),
             slab=self.stage.number,
             slab_steps=self.stage.steps,
             slab_seconds=self.stage.seconds,
-        ).save(self.folder)
-        for hook in self.hooks:
-            hook.saved(path, self.stage.steps + self.taken)
+            findings=self.findings.save(),
+            watch=self.watch.save(),
+            random=random_states(ranks, self.device),
+            about=self.carried.about(),
+        )
+        self.keeper.keep(checkpoint, self.score)
+
+    def _tell_of_checkpoints(self, wait: bool = False) -> None:
+        for path, step in self.keeper.finished(wait):
+            for hook in self.hooks:
+                hook.saved(path, step)
 
 
 def clock(device: torch.device) -> float:

@@ -20,7 +20,7 @@ from sngd.library import config_path
 from sngd.networks import AnyNetwork
 from sngd.stages import trained_network
 
-__all__ = ["complain", "load", "restore", "run_folder_parser"]
+__all__ = ["complain", "load", "restore", "result_parser", "run_folder_parser"]
 
 
 def complain(message: str, trace: BaseException | None = None) -> None:
@@ -91,8 +91,24 @@ def run_folder_parser(command: str, description: str) -> argparse.ArgumentParser
     return parser
 
 
-def restore(folder: Path) -> tuple[RunConfig, AnyNetwork, Tensor]:
-    """Config, network and last parameters (P,) of a run folder.
+def result_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser of `sngd COMMAND RUN` that looks at parameters of a run."""
+    parser = run_folder_parser(command, description)
+    parser.add_argument(
+        "--checkpoint",
+        default="last",
+        metavar="WHICH",
+        help='"last" (default), "best" or a step that is kept',
+    )
+    return parser
+
+
+def restore(folder: Path, which: str = "last") -> tuple[RunConfig, AnyNetwork, Tensor]:
+    """Config, network and parameters (P,) of a run folder.
+
+    Args:
+        folder: RUN.
+        which: checkpoint: "last", "best" or a step.
 
     Raises:
         ValueError: it holds no run, or a damaged one.
@@ -100,7 +116,10 @@ def restore(folder: Path) -> tuple[RunConfig, AnyNetwork, Tensor]:
     if not folder.is_dir():
         raise ValueError(f"run folder {str(folder)!r} does not exist")
     run, _ = load(str(folder / CONFIG), [], "sngd")
-    theta = Checkpoint.load(folder).theta
+    checkpoint = Checkpoint.load(folder, which)
+    for text in checkpoint.skipped:
+        print(f"warning: {text}; that of step {checkpoint.step} is taken", file=sys.stderr)
+    theta = checkpoint.theta
     network = trained_network(run)
     if theta.numel() != network.parameters:
         raise ValueError(

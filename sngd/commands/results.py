@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sngd.audience import PICTURES, draw
 from sngd.coefficient import Coefficient
-from sngd.commands.common import restore, run_folder_parser
+from sngd.commands.common import restore, result_parser
 from sngd.conservation import conservation
 from sngd.devices import pick_device
 from sngd.domain import Box
@@ -39,7 +39,7 @@ _POINTS_WITH_SLOPES = 10_000
 
 def evaluate(given: list[str]) -> int:
     """The command `sngd eval`."""
-    parser = run_folder_parser(
+    parser = result_parser(
         "eval",
         "Errors of a finished run against the known solution, if there is one, and the residual of every "
         "condition, on points that no run trains on: tables on a terminal, JSON elsewhere.",
@@ -50,7 +50,7 @@ def evaluate(given: list[str]) -> int:
     options = parser.parse_args(given)
     if options.points < 1:
         raise ValueError(f"--points={options.points} must be ≥ 1")
-    run, network, theta = restore(options.run)
+    run, network, theta = restore(options.run, options.checkpoint)
     device = pick_device(options.device, Launch("alone"))
     network, theta = network.to(theta.dtype, device), theta.to(device)
     evaluation = Evaluation(run.problem, network, options.points, theta.dtype, device)
@@ -144,7 +144,7 @@ def _said(value: float | str | None, form: str) -> str:
 
 def plot(given: list[str]) -> int:
     """The command `sngd plot`."""
-    parser = run_folder_parser("plot", "Draw a finished run.")
+    parser = result_parser("plot", "Draw a finished run.")
     kinds = ", ".join(PICTURES)
     parser.add_argument(
         "--what", help=f"which pictures, separated by commas: {kinds}; default: all that apply"
@@ -157,7 +157,7 @@ def plot(given: list[str]) -> int:
         raise ValueError(f"--what={options.what}: there is no picture {unknown[0]!r}, there are {kinds}")
     if not 20 <= options.dpi <= 1200:
         raise ValueError(f"--dpi={options.dpi} must be between 20 and 1200")
-    run, network, theta = restore(options.run)
+    run, network, theta = restore(options.run, options.checkpoint)
     drawn = draw(run, network, theta, options.run, what, options.format, options.dpi)
     for picture in drawn:
         print(picture)
@@ -168,7 +168,7 @@ def plot(given: list[str]) -> int:
 
 def export(given: list[str]) -> int:
     """The command `sngd export`."""
-    parser = run_folder_parser(
+    parser = result_parser(
         "export",
         "Write a finished run's fields on a grid or at points (npz, vtk), or its network (pt2: a program of "
         "torch.export, which takes the place of TorchScript; onnx). vtk and onnx need sngd[export].",
@@ -187,7 +187,7 @@ def export(given: list[str]) -> int:
         raise ValueError(
             f"--format={form} writes the network, which takes any points: leave --grid, --points out"
         )
-    run, network, theta = restore(options.run)
+    run, network, theta = restore(options.run, options.checkpoint)
     path = options.output or options.run / f"{'fields' if fields else 'network'}{FORMATS[form]}"
     if not path.absolute().parent.is_dir():
         raise ValueError(f"--output={str(path)!r} cannot be written: its folder does not exist")

@@ -17,7 +17,7 @@ from sngd.tracking.console import Console
 from sngd.tracking.event_files import TensorBoard
 from sngd.tracking.files import HistoryFile, ResultFile, read_history, write_whole
 from sngd.tracking.system import SystemFigures
-from sngd.tracking.weights_and_biases import WeightsAndBiases
+from sngd.tracking.weights_and_biases import WeightsAndBiases, tracker_id
 
 __all__ = [
     "Console",
@@ -31,6 +31,7 @@ __all__ = [
     "Writer",
     "make_hooks",
     "read_history",
+    "tracker_id",
     "write_whole",
 ]
 

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["IDENTITY", "Session", "flat", "main"]
+__all__ = ["IDENTITY", "Session", "flat", "main", "remove_path"]
 
 IDENTITY = "wandb_run.json"
 _INIT_SECONDS, _FINISH_SECONDS = 15.0, 25.0
@@ -39,6 +40,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif value is not None:
             found[f"{prefix}{key}"] = value
     return found
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Session:
@@ -122,7 +131,7 @@ class Session:
             _answer("warn", f"{_first_line(error)}; no more checkpoints are kept there")
         finally:
             if remove:
-                os.unlink(path)
+                remove_path(Path(path))
 
     def end(self, result: dict[str, Any]) -> None:
         """Keep the result for the summary, which is written last: every row of the history adds to it."""

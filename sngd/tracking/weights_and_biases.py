@@ -21,8 +21,9 @@ from sngd.tracking import wandb_worker
 from sngd.tracking.background import BackgroundWriter
 from sngd.tracking.base import Values, plain
 from sngd.tracking.config import Mode, Tracking
+from sngd.tracking.wandb_worker import IDENTITY, remove_path
 
-__all__ = ["WeightsAndBiases"]
+__all__ = ["WeightsAndBiases", "tracker_id"]
 
 _DEFAULT_PROJECT = "sngd"
 _LAST_WORDS_SECONDS = 2.0
@@ -122,16 +123,14 @@ class WeightsAndBiases(BackgroundWriter):
         self._later(lambda: self._send("pictures", paths=paths))
 
     def _keep(self, path: Path, step: int) -> None:
-        """A checkpoint as it is now: the next one will replace the file, perhaps before it is read."""
+        """A checkpoint as it is now: it may be removed before it is read."""
         self._snapshots += 1
-        kept = path
-        if path.is_file():
-            kept = self._folder / f".wandb_{path.name}.{os.getpid()}.{self._snapshots}"
-            try:
-                os.link(path, kept)
-            except OSError:  # no links here
-                shutil.copyfile(path, kept)
-        told = {"path": str(kept.absolute()), "name": path.name, "step": step, "remove": kept != path}
+        kept = self._folder / f".wandb_{path.name}.{os.getpid()}.{self._snapshots}"
+        if path.is_dir():
+            shutil.copytree(path, kept, copy_function=_linked)
+        else:
+            _linked(path, kept)
+        told = {"path": str(kept.absolute()), "name": path.name, "step": step, "remove": True}
         self._later(lambda: self._send("checkpoint", **told))
 
     # In the background
@@ -196,8 +195,23 @@ class WeightsAndBiases(BackgroundWriter):
 
     def _release(self) -> None:
         for kept in self._folder.glob(f".wandb_*.{os.getpid()}.*"):
-            kept.unlink(missing_ok=True)
+            remove_path(kept)
         self._finish()
+
+
+def _linked(source: str | Path, target: str | Path) -> None:
+    """A second name of a file, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def tracker_id(folder: Path) -> str | None:
+    """W&B's id of the run in a folder; None where it has none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / IDENTITY).read_text())["id"])
+    return None
 
 
 def _config(info: Values) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Imported once by the server that forks starts (tests/faults/starts.py)."""
 
 import torch
-import torch.distributed  # noqa: F401
+import torch.distributed
 
 import sngd.cli  # noqa: F401
 import tests.faults.starts  # noqa: F401

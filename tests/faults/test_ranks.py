@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from sngd.collectives import host_rendezvous
 from tests.faults.kills import check_end, command
 from tests.faults.reliability import lines
-from tests.faults.starts import CONFIG, Forks, Start, fresh, runs, wait_until
+from tests.faults.starts import CONFIG, Forks, Start, fresh, wait_until
 from tests.histories import steps
 
 pytestmark = pytest.mark.launch

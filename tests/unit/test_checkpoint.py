@@ -1,91 +1,259 @@
-import pickle
+"""Checkpoints: what is kept comes back bit for bit, damage is named, and the one before is taken."""
 
+import dataclasses
+import json
+import math
+import os
+import pickle
+import shutil
+import subprocess
+from pathlib import Path
+
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given, settings
 
-from sngd import checkpoint
+from sngd.checkpoint import Checkpoint, Store, store
+from sngd.checkpoint.encoding import decode, encode
+from sngd.checkpoint.tensors import read_tensors, write_tensors
 
-STATE = {
-    "step": 7,
-    "theta": torch.linspace(0, 1, 1000, dtype=torch.float64),
-    "weights": torch.tensor([0.5, 1.5]),
-    "optimizer": {"damping": 1e-7, "rank": 64},
-}
+STATE = Checkpoint(
+    step=7,
+    seconds=1.5,
+    rejected=0,
+    theta=torch.linspace(0, 1, 1000, dtype=torch.float64),
+    weights=torch.tensor([0.5, 1.5]),
+    losses=torch.tensor([1e-300, math.pi], dtype=torch.float64),
+    optimizer={"damping": 1e-7, "rank": 64, "state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.999)},
+    spectra=[(1, torch.arange(3.0)), (2, torch.zeros(0))],
+    traffic={"losses": {"calls": 1.0}},
+    world_size=2,
+    budget=10**12,
+)
+
+
+def _at(step: int) -> Checkpoint:
+    return dataclasses.replace(STATE, step=step)
+
+
+def _steps(folder: Path) -> list[int]:
+    return [one.step for one in Store(folder).all()]
 
 
 def test_what_is_saved_is_loaded(tmp_path):
-    checkpoint.save(tmp_path / "new" / "folder", STATE)
-    loaded = checkpoint.load(tmp_path / "new" / "folder")
-    assert loaded.keys() == STATE.keys()
-    assert torch.equal(loaded["theta"], STATE["theta"])
-    assert loaded["theta"].dtype == torch.float64
-    assert torch.equal(loaded["weights"], STATE["weights"])
-    assert loaded["optimizer"] == STATE["optimizer"]
-    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["state.pt"]
+    path = STATE.save(tmp_path / "new" / "folder")
+    loaded = Checkpoint.load(tmp_path / "new" / "folder")
+    assert torch.equal(loaded.theta, STATE.theta)
+    assert loaded.theta.dtype == torch.float64
+    assert torch.equal(loaded.losses, STATE.losses)
+    assert loaded.optimizer == STATE.optimizer
+    assert loaded.spectra[0][0] == 1
+    assert torch.equal(loaded.spectra[0][1], STATE.spectra[0][1])
+    assert (loaded.step, loaded.budget, loaded.traffic) == (7, 10**12, STATE.traffic)
+    assert sorted(p.name for p in path.iterdir()) == ["SHA256SUMS", "__0_0.distcp", "manifest.json"]
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=path, capture_output=True, check=False)
+    assert checked.returncode == 0
 
 
-def test_a_later_checkpoint_replaces_the_first(tmp_path):
-    checkpoint.save(tmp_path, STATE)
-    checkpoint.save(tmp_path, {**STATE, "step": 8})
-    assert checkpoint.load(tmp_path)["step"] == 8
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.integers() | st.text(), inner)
+        | st.fixed_dictionaries({"tensor": inner})
+    ),
+)
 
 
-def test_a_crash_while_writing_leaves_the_previous_one(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, STATE)
+@given(PLAIN)
+def test_any_plain_value_survives(value):
+    tensors = {}
+    back = decode(json.loads(json.dumps(encode(value, tensors))), tensors)
+    assert back == value
+    assert repr(back) == repr(value)
 
-    def half(state, stream):
-        stream.write(b"half of it")
-        raise OSError("disk full")
+
+def test_what_cannot_be_kept_is_named():
+    with pytest.raises(TypeError, match=r"state\.optimizer\.1 is object"):
+        encode({"optimizer": [1, object()]}, {})
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+)
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (3, 4), (2, 0, 3)])
+def test_tensors_come_back_with_their_strides(tmp_path, dtype, shape):
+    x = torch.ones(shape).cumsum(0).to(dtype) if shape else torch.tensor(3.0).to(dtype)
+    given_ = {"x": x, "turned": x.T if x.dim() == 2 else x}
+    index = json.loads(json.dumps(write_tensors(tmp_path, given_)))
+    for name, back in read_tensors(tmp_path, index).items():
+        assert torch.equal(back, given_[name])
+        assert (back.dtype, back.stride()) == (dtype, given_[name].stride())
+
+
+def test_an_expanded_tensor_is_kept_as_what_it_holds(tmp_path):
+    tensors = {}
+    plain = encode(torch.ones(1).expand(4), tensors)
+    back = decode(plain, read_tensors(tmp_path, write_tensors(tmp_path, tensors)))
+    assert torch.equal(back, torch.ones(4))
+
+
+def test_a_copy_is_written_not_what_training_has_made_of_it(tmp_path):
+    x, tensors = torch.zeros(3), {}
+    encode({"x": x}, tensors)
+    x += 1
+    assert torch.equal(read_tensors(tmp_path, write_tensors(tmp_path, tensors))["state.x"], torch.zeros(3))
+
+
+def test_the_last_few_and_the_best_are_kept(tmp_path):
+    kept = Store(tmp_path, keep=2)
+    for step, score in enumerate([5.0, 1.0, 3.0, None, 4.0], start=1):
+        kept.write(step, *_at(step).encoded(), score)
+    assert _steps(tmp_path) == [5, 4, 2]
+    assert Checkpoint.load(tmp_path).step == 5
+    assert Checkpoint.load(tmp_path, "best").step == 2
+    assert Checkpoint.load(tmp_path, "4").step == 4
+    with pytest.raises(ValueError, match=r"holds no checkpoint '1': there are \"last\", \"best\", 5, 4, 2$"):
+        Checkpoint.load(tmp_path, "1")
+
+
+def test_a_failed_write_leaves_those_before(tmp_path, monkeypatch):
+    STATE.save(tmp_path)
+
+    def full(folder, tensors, group=None):
+        folder.mkdir(parents=True)
+        (folder / "half").write_text("half of it")
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", half)
-        with pytest.raises(OSError, match="disk full"):
-            checkpoint.save(tmp_path, {**STATE, "step": 8})
-    assert checkpoint.load(tmp_path)["step"] == 7
-    checkpoint.save(tmp_path, {**STATE, "step": 9})  # and what was left aside is in nobody's way
-    assert checkpoint.load(tmp_path)["step"] == 9
+        patch.setattr(store, "write_tensors", full)
+        with pytest.raises(OSError, match="No space left"):
+            _at(8).save(tmp_path)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000007"]
+    assert Checkpoint.load(tmp_path).step == 7
+
+
+def test_what_a_killed_process_has_left_is_in_nobodys_way(tmp_path):
+    _at(3).save(tmp_path)
+    aside = tmp_path / "checkpoints" / ".step-000000004.partial"
+    shutil.copytree(tmp_path / "checkpoints" / "step-000000003", aside)
+    assert Checkpoint.load(tmp_path).step == 3
+    Store(tmp_path).clear(3)
+    assert not aside.exists()
+    _at(4).save(tmp_path)
+    assert Checkpoint.load(tmp_path).step == 4
+
+
+def test_a_step_that_is_taken_again_gets_a_name_of_its_own(tmp_path):
+    STATE.save(tmp_path)
+    dataclasses.replace(STATE, rejected=3).save(tmp_path)
+    assert _steps(tmp_path) == [7, 7]
+    assert Checkpoint.load(tmp_path).rejected == 3
+
+
+def test_later_ones_are_set_aside_when_a_run_goes_on(tmp_path):
+    for step in (3, 4):
+        _at(step).save(tmp_path)
+    Store(tmp_path).clear(3)
+    assert _steps(tmp_path) == [3]
+    assert (tmp_path / "checkpoints" / "damaged-step-000000004").is_dir()
 
 
 def _one_clear_line(error: ValueError, *parts: str) -> None:
     assert "\n" not in str(error)
-    assert len(str(error)) < 300
+    assert len(str(error)) < 400
     for part in parts:
         assert part in str(error)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_file_is_refused_by_name(tmp_path, share):
-    path = checkpoint.save(tmp_path, STATE)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match="cannot be read") as caught:
-        checkpoint.load(tmp_path)
-    _one_clear_line(caught.value, str(path))
+class Evil:
+    def __reduce__(self):
+        return (Path("ran").touch, ())
 
 
-def test_another_kind_of_file_is_refused_and_never_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (print, ("foreign code ran",))
-
-    (tmp_path / "state.pt").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ValueError, match="cannot be read") as caught:
-        checkpoint.load(tmp_path)
-    _one_clear_line(caught.value, "state.pt")
+def _flip(path: Path, at: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(at * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
 
 
-def test_foreign_code_in_a_checkpoint_does_not_run(tmp_path, capsys):
-    class Evil:
-        def __reduce__(self):
-            return (print, ("foreign code ran",))
+def _resummed(folder: Path) -> None:
+    """As if a whole checkpoint had been written with what is there now."""
+    names = sorted(p.name for p in folder.iterdir() if p.name != "SHA256SUMS")
+    (folder / "SHA256SUMS").write_text("".join(f"{store._digest(folder / name)}  {name}\n" for name in names))
 
-    torch.save({"theta": Evil()}, tmp_path / "state.pt")
+
+def _pickled(folder: Path) -> None:
+    """Another program's tensors, whose pickle runs code, in the place of ours."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    data = pickle.dumps(Evil())
+    (folder / "__0_0.distcp").write_bytes(data)
+    for known in manifest["tensors"].values():
+        for chunk in known["chunks"]:
+            chunk[3:] = [0, len(data)]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    _resummed(folder)
+
+
+DAMAGES = {
+    "cut to nothing": lambda folder: (folder / "__0_0.distcp").write_bytes(b""),
+    "cut short": lambda folder: os.truncate(folder / "__0_0.distcp", 500),
+    "a flipped bit": lambda folder: _flip(folder / "__0_0.distcp", 0.5),
+    "a flipped bit in the manifest": lambda folder: _flip(folder / "manifest.json", 0.3),
+    "a flipped bit in the sums": lambda folder: _flip(folder / "SHA256SUMS", 0.1),
+    "sums emptied": lambda folder: (folder / "SHA256SUMS").write_text(""),
+    "sums missing": lambda folder: (folder / "SHA256SUMS").unlink(),
+    "tensors missing": lambda folder: (folder / "__0_0.distcp").unlink(),
+    "manifest missing": lambda folder: (folder / "manifest.json").unlink(),
+    "an empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "a foreign manifest": lambda folder: ((folder / "manifest.json").write_text("[]"), _resummed(folder)),
+    "a foreign pickle": _pickled,
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damage_is_named_and_the_one_before_is_taken(tmp_path, monkeypatch, what):
+    monkeypatch.chdir(tmp_path)
+    _at(3).save(tmp_path)
+    newest = _at(4).save(tmp_path)
+    DAMAGES[what](newest)
+    found = Checkpoint.load(tmp_path)
+    assert found.step == 3
+    (told,) = found.skipped
+    assert "step-000000004" in told
+    shutil.rmtree(tmp_path / "checkpoints" / "step-000000003")
+    with pytest.raises(ValueError, match="damaged") as caught:
+        Checkpoint.load(tmp_path)
+    _one_clear_line(caught.value, "step-000000004", "cannot be read")
+    assert not Path("ran").exists()
+
+
+def test_when_none_can_be_read_each_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for step in (3, 4):
+        (_at(step).save(Path("run")) / "manifest.json").write_text("")
+    with pytest.raises(ValueError, match=r"no checkpoint of 'run' can be read") as caught:
+        Checkpoint.load(Path("run"))
+    _one_clear_line(caught.value, "step-000000003", "step-000000004")
+
+
+def test_a_missing_one_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="nowhere") as caught:
+        Checkpoint.load(tmp_path / "nowhere")
+    _one_clear_line(caught.value, "nowhere")
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_no_damaged_byte_goes_unnoticed(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("run")
+    newest = _at(4).save(folder)
+    file = data.draw(st.sampled_from(["__0_0.distcp", "manifest.json", "SHA256SUMS"]))
+    content = bytearray((newest / file).read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    (newest / file).write_bytes(content)
     with pytest.raises(ValueError, match="cannot be read"):
-        checkpoint.load(tmp_path)
-    assert "foreign code ran" not in capsys.readouterr().out
-
-
-def test_an_absent_checkpoint_is_told(tmp_path):
-    with pytest.raises(ValueError, match="holds no checkpoint") as caught:
-        checkpoint.load(tmp_path / "nowhere")
-    _one_clear_line(caught.value, "nowhere", "state.pt")
+        Checkpoint.load(folder)

@@ -1,5 +1,6 @@
 """The command line: what a run leaves behind, and what a mistake gets."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import matplotlib.image
 import pytest
 import torch
 
+from sngd.checkpoint import Checkpoint, Store
 from sngd.cli import main
 from tests.histories import losses
 
@@ -53,7 +55,8 @@ def test_a_run_folder_holds_everything(tmp_path):
     config = json.loads(Path("run/config.json").read_text())
     assert config["source"]["text"] == SMALL
     assert config["fields"]["seed"] == 2
-    assert Path("run/checkpoint/state.pt").is_file()
+    (kept,) = Path("run/checkpoints").iterdir()
+    assert kept.name == "step-000000004"
     for picture in ("solution", "convergence", "spectrum"):
         pixels = matplotlib.image.imread(f"run/{picture}.png")
         assert pixels.std() > 0.01
@@ -191,14 +194,18 @@ def test_damaged_run_folders(capfd):
 def damage(folder: str, what: str) -> None:
     """Break one part of a copy of the run folder `run`."""
     shutil.copytree("run", folder)
-    state = Path(folder, "checkpoint", "state.pt")
+    state = Path(folder, "checkpoints", "step-000000004")
     config = Path(folder, "config.json")
     if what == "checkpoint cut short":
-        state.write_bytes(state.read_bytes()[:500])
+        data = state / "__0_0.distcp"
+        data.write_bytes(data.read_bytes()[:500])
     elif what == "checkpoint of something else":
-        torch.save({"weights": torch.zeros(3)}, state)
+        shutil.rmtree(state)
+        Store(Path(folder)).write(4, {"dict": [["weights", 3]]}, {})
     elif what == "checkpoint of another network":
-        torch.save(torch.load(state) | {"theta": torch.zeros(3)}, state)
+        found = dataclasses.replace(Checkpoint.load(Path(folder)), theta=torch.zeros(3))
+        shutil.rmtree(state)
+        found.save(Path(folder))
     elif what == "config cut short":
         config.write_bytes(config.read_bytes()[:200])
     elif what == "config is a list":
@@ -214,8 +221,8 @@ def damage(folder: str, what: str) -> None:
 
 
 DAMAGES = {
-    "checkpoint cut short": r"'broken/checkpoint/state.pt' cannot be read .* damaged",
-    "checkpoint of something else": r"the checkpoint in 'broken' lacks step, .*theta.*: another version",
+    "checkpoint cut short": r"'broken/checkpoints/step-000000004' cannot be read: __0_0.distcp differs",
+    "checkpoint of something else": r"it lacks step, .*theta.*: another version",
     "checkpoint of another network": r"the checkpoint holds 3 parameters, the config's network has 105",
     "config cut short": r"'broken/config.json' is not the config.json of a run",
     "config is a list": r"'broken/config.json' is not the config.json of a run",

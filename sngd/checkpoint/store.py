@@ -1,0 +1,225 @@
+"""The checkpoints of a run folder: written whole, verified when read, the last few and the best kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sngd.checkpoint.encoding import Stored, decode
+from sngd.checkpoint.tensors import read_tensors, write_tensors
+
+__all__ = ["FOLDER", "CheckpointError", "Kept", "Store"]
+
+FOLDER, MANIFEST, SUMS = "checkpoints", "manifest.json", "SHA256SUMS"
+_FORMAT = 1
+_NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
+_HASHED_AT_ONCE = 1 << 22
+
+
+class CheckpointError(RuntimeError):
+    """The last checkpoint of a run could not be written; the text says which one is the last whole one."""
+
+
+@dataclass(frozen=True, order=True)
+class Kept:
+    """A checkpoint of a store, whole or not.
+
+    Args:
+        step: that it was written after.
+        again: how many checkpoints of the same step are older.
+        path: its folder.
+    """
+
+    step: int
+    again: int
+    path: Path
+
+
+class Store:
+    """RUN/checkpoints.
+
+    Args:
+        run_folder: RUN.
+        keep: how many of the last ones are kept, beside the best.
+    """
+
+    def __init__(self, run_folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = run_folder / FOLDER, keep
+
+    def all(self) -> list[Kept]:
+        """Those that are there, the newest first, unverified."""
+        found = []
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if (match := _NAME.fullmatch(path.name)) and path.is_dir():
+                found.append(Kept(int(match[1]), int(match[2] or 0), path))
+        return sorted(found, reverse=True)
+
+    def write(
+        self,
+        step: int,
+        plain: Any,
+        tensors: dict[str, Stored],
+        score: float | None = None,
+        group: Any = None,
+        first: bool = True,
+        lost: Callable[[], bool] | None = None,
+    ) -> Path | None:
+        """Write a checkpoint aside, sync it, and put it in place; then remove those that are no longer kept.
+
+        Args:
+            step: after which.
+            plain: JSON that `encode` made.
+            tensors: that it names.
+            score: the smaller, the better the state; None where that cannot be said.
+            group: of ranks that hold shares, which all call this; None for this process alone.
+            first: this is the rank that puts it in place.
+            lost: whether the folder belongs to another process by now.
+
+        Returns:
+            Its folder; None where nothing was put in place.
+
+        Raises:
+            OSError: it cannot be written; those before are untouched.
+        """
+        aside = self.folder / f".step-{step:09d}.partial"
+        try:
+            index = write_tensors(aside, tensors, group)
+            if not first:
+                return None
+            content = {"format": _FORMAT, "step": step, "score": score, "state": plain, "tensors": index}
+            (aside / MANIFEST).write_text(json.dumps(content))
+            files = sorted(path for path in aside.iterdir() if path.name != SUMS)
+            (aside / SUMS).write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files))
+            for path in (aside / MANIFEST, aside / SUMS, aside):
+                _sync(path)
+            if lost is not None and lost():
+                shutil.rmtree(aside, ignore_errors=True)
+                return None
+            path = self._free(step)
+            aside.rename(path)
+            _sync(self.folder)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        self._prune()
+        return path
+
+    def _free(self, step: int) -> Path:
+        """A name that no checkpoint has: one of the same step may be damaged, or of another start."""
+        again = max((one.again + 1 for one in self.all() if one.step == step), default=0)
+        return self.folder / f"step-{step:09d}{f'.{again}' if again else ''}"
+
+    def _prune(self) -> None:
+        """Remove all but the last few and the best; what cannot be removed is left."""
+        found = self.all()
+        best = self.best(found)
+        for one in found[self.keep :]:
+            if one != best:
+                _remove(one.path)
+
+    def best(self, among: list[Kept] | None = None) -> Kept | None:
+        """The one with the smallest score, the newest of several; None where none has one."""
+        scores = []
+        for one in self.all() if among is None else among:
+            try:
+                score = json.loads((one.path / MANIFEST).read_text())["score"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if isinstance(score, (int, float)):
+                scores.append((score, -one.step, -one.again, one))
+        return min(scores)[-1] if scores else None
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """The state of one checkpoint, on the CPU, verified.
+
+        Raises:
+            ValueError: it is damaged, or none of ours; the text says what is wrong with which file.
+        """
+        try:
+            _verify(path)
+            content = json.loads((path / MANIFEST).read_text())
+            if content["format"] != _FORMAT:
+                raise ValueError(f"{MANIFEST} has format {content['format']!r}, this version knows {_FORMAT}")
+            state = decode(content["state"], read_tensors(path, content["tensors"]))
+        except Exception as error:  # torch's own text is a page long and advises to run foreign code
+            reason = str(error) if type(error) is ValueError else f"{MANIFEST}: {type(error).__name__}"
+            raise ValueError(reason) from error
+        if not isinstance(state, dict):
+            raise ValueError(f"{MANIFEST} holds no state")
+        return state
+
+    def clear(self, after: int) -> None:
+        """Before a run goes on from a step: drop what was being written, set aside what lies beyond.
+
+        Args:
+            after: the step. Later checkpoints are damaged, or it would not be the one: they are renamed.
+        """
+        for path in self.folder.glob(".*") if self.folder.is_dir() else ():
+            _remove(path)
+        for one in self.all():
+            if one.step > after:
+                _set_aside(one.path)
+
+
+def _set_aside(path: Path) -> None:
+    number = 0
+    while (target := path.with_name(f"damaged-{path.name}{f'-{number}' if number else ''}")).exists():
+        number += 1
+    path.rename(target)
+
+
+def _verify(path: Path) -> None:
+    """Compare every file with its sum.
+
+    Raises:
+        ValueError: one is missing or differs.
+    """
+    if not (path / SUMS).is_file():
+        raise ValueError(f"{SUMS} is missing")
+    listed = [line.split("  ", 1) for line in (path / SUMS).read_text(errors="replace").splitlines()]
+    if not listed or any(len(line) != 2 for line in listed):
+        raise ValueError(f"{SUMS} is damaged")
+    sums = {Path(name).name: digest for digest, name in listed}
+    if MANIFEST not in sums:
+        raise ValueError(f"{SUMS} is damaged")
+    for name, digest in sums.items():
+        if not (path / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if _digest(path / name) != digest:
+            raise ValueError(f"{name} differs from its checksum")
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(_HASHED_AT_ONCE):
+            found.update(part)
+    return found.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _remove(path: Path) -> None:
+    """Rename first: whoever looks finds it whole or not at all."""
+    if not path.name.startswith("."):
+        try:
+            path = path.rename(path.with_name(f".{path.name}.removed"))
+        except OSError:
+            return
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
