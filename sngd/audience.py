@@ -49,7 +49,7 @@ class Audience(Writer):
         launch: how it was started.
         origin: the same in one line.
         device: of this rank.
-        quiet: nothing on the console.
+        quiet: nothing on the console but warnings.
 
     Raises:
         ValueError: a tracker's package is missing.
@@ -67,7 +67,7 @@ class Audience(Writer):
     ) -> None:
         super().__init__()
         self.claim, self.run, self.source, self.launch, self.origin = claim, run, source, launch, origin
-        self._figures = SystemFigures(device)
+        self._figures, self._quiet = SystemFigures(device), quiet
         self._fence: Fence | None = None
         self._history = HistoryFile(claim.folder / HISTORY)
         files = [self._history, ResultFile(claim.folder / RESULT)]
@@ -101,7 +101,10 @@ class Audience(Writer):
                 hook.start(told)
 
     def step(self, record: Values) -> None:
-        """Add the machine's figures."""
+        """Add the machine's figures; warnings are told even where nothing else is."""
+        if self._quiet:
+            for text in record.get("warnings") or ():
+                print(f"warning: {text}", file=sys.stderr, flush=True)
         told = {**record, "system": self._figures.sample()}
         for hook in self.hooks:
             hook.step(told)

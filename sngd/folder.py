@@ -68,12 +68,14 @@ class Claim:
         earlier: the checkpoint to go on from.
         replace: an earlier start was lost before its first checkpoint; what it wrote is replaced.
         finished: how the run in it has ended, empty where there is something left to do.
+        ended: the same of a run that was lost after its last checkpoint, before it could write its result.
     """
 
     folder: Path
     earlier: Checkpoint | None = None
     replace: bool = False
     finished: str = ""
+    ended: str = ""
 
 
 def claim_folder(run: RunConfig, ranks: Ranks, launch: Launch, resume: bool) -> Claim:
@@ -115,7 +117,10 @@ def _look(run: RunConfig, launch: Launch, resume: bool) -> Claim:
         return Claim(folder, replace=True)
     earlier = Checkpoint.load(folder)
     _refuse_differences(run, folder, "checkpoint", earlier.about.get("fields", {}))
-    return Claim(folder, earlier, finished=_finished(run, folder, earlier))
+    reason, told = _end(run, folder, earlier)
+    if told:
+        return Claim(folder, earlier, finished=f"{reason} after {earlier.step} steps")
+    return Claim(folder, earlier, ended=reason)
 
 
 def _named(run: RunConfig, launch: Launch) -> Path:
@@ -205,20 +210,23 @@ def _value(leaves: Mapping[str, Any], key: str) -> Any:
     return leaves.get(key, below or None)
 
 
-def _finished(run: RunConfig, folder: Path, earlier: Checkpoint) -> str:
-    """How a run has ended for good, empty where it has something left to do."""
-    result = _read(folder / RESULT) or {}
-    reason = result.get("stop_reason")
-    if reason == "max_steps" or not reason:
+def _end(run: RunConfig, folder: Path, earlier: Checkpoint) -> tuple[str, bool]:
+    """How a run has ended for good, empty where it has something left to do; whether its result says so."""
+    result = _read(folder / RESULT)
+    reason = (result or {}).get("stop_reason") or earlier.reason or "max_steps"
+    if reason == "max_steps":
         over = earlier.step >= run.max_steps
     elif reason == "max_seconds":
         over = run.max_seconds is not None and earlier.seconds >= run.max_seconds
-    elif reason == "target_error":
+    elif reason == "target_error" and result is not None:
         error = result.get("relative_l2")
         over = run.target_error is not None and error is not None and error <= run.target_error
+    elif reason == "target_error":
+        before = earlier.about.get("fields", {}).get("target_error")
+        over = None not in (run.target_error, before) and run.target_error >= before
     else:
         over = reason not in RESUMABLE
-    return f"{reason or 'max_steps'} after {earlier.step} steps" if over else ""
+    return (reason, result is not None) if over else ("", False)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

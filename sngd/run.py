@@ -73,7 +73,7 @@ def _train_followed(
             print(f"{claim.folder} is finished: {claim.finished}; nothing is left to do")
         return None
     if ranks.rank:
-        return train(run, ranks, device, folder=claim.folder, earlier=claim.earlier)
+        return train(run, ranks, device, folder=claim.folder, earlier=claim.earlier, ended=claim.ended)
     audience = Audience(claim, run, source, launch, ranks.origin, device, quiet)
     deadline = launch.deadline or (job_deadline(launch.job) if launch.job else None)
     with contextlib.closing(audience):
@@ -86,6 +86,7 @@ def _train_followed(
             earlier=claim.earlier,
             stopping=Stopping(deadline, audience.lost),
             about=audience.about,
+            ended=claim.ended,
         )
         audience.draw_pictures(trained)
     return trained

@@ -1,8 +1,8 @@
 """Runs of two ranks that are killed at random moments and go on, until they end as if nothing had happened.
 
-A kill hits rank 0, rank 1, the launcher or all of them, either at a moment drawn evenly over the life of a start,
-or (aimed) at a file operation of rank 0 within the run folder, drawn evenly, and up to 2 ms after it: where
-checkpoints, history and config are written. After each kill the survivors must end by themselves, every
+A kill hits rank 0, rank 1, the launcher or all of them, either at a moment drawn evenly over what is left of
+the run, or (aimed) at a file operation of rank 0 within the run folder, drawn evenly, and up to 2 ms after it:
+where checkpoints, history and config are written. After each kill the survivors must end by themselves, every
 checkpoint that stands there must be whole, and the next start goes on. A run that has come to its end is held
 against one that nobody disturbed: parameters and losses bit for bit, every step once.
 """
@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from sngd.checkpoint import Checkpoint
+from sngd.checkpoint import Checkpoint, Store
 from tests.faults.starts import CONFIG, Forks, Start, runs, wait_until
-from tests.histories import losses, steps
+from tests.histories import column, losses, steps
 
 VICTIMS = ("rank 0", "rank 1", "launcher", "all")
 _AIMED = 0.4  # share of kills that are aimed at file operations
@@ -56,11 +56,20 @@ class Kill:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A run that nobody disturbs: what it ends with, how long it takes, how many file operations."""
+    """A run that nobody disturbs.
+
+    Args:
+        theta: that it ends with.
+        losses: of all steps.
+        seconds: that it took.
+        began: seconds before its first step.
+        operations: on files in the run folder, by rank 0.
+    """
 
     theta: torch.Tensor
     losses: list[float]
     seconds: float
+    began: float
     operations: int
 
 
@@ -78,10 +87,11 @@ def undisturbed(forks: Forks, folder: Path) -> Undisturbed:
     ).wait()
     assert (code, said) == (0, "")
     seconds, operations = time.monotonic() - began, len(log.read_text().splitlines())
-    return Undisturbed(Checkpoint.load(folder).theta, losses(folder), seconds, operations)
+    began = seconds - column(folder, "seconds")[-1]
+    return Undisturbed(Checkpoint.load(folder).theta, losses(folder), seconds, began, operations)
 
 
-def campaign(count: int, seed: int, above: Path, forks: Forks) -> dict[str, Any]:
+def campaign(count: int, seed: int, above: Path, forks: Forks, reference: Undisturbed) -> dict[str, Any]:
     """Kill until `count` kills have hit, finish the last run; every run is checked.
 
     Args:
@@ -89,9 +99,9 @@ def campaign(count: int, seed: int, above: Path, forks: Forks) -> dict[str, Any]
         seed: of victims and moments.
         above: folder for the run folders.
         forks: starts them.
+        reference: what they must end as.
     """
     draw = random.Random(seed)
-    reference = undisturbed(forks, above / "undisturbed")
     kills: list[Kill] = []
     ended, starts = 0, 0
     while len(kills) < count:
@@ -122,11 +132,16 @@ def _killed(
 ) -> Kill | None:
     """A start that is killed, and what is left of it checked; None where it came to its end."""
     kept = _kept(folder)
-    victim, moment = draw.choice(VICTIMS), draw.uniform(0, reference.seconds)
+    left = 1 - kept / len(reference.losses)
+    moment = draw.uniform(0, reference.began + left * (reference.seconds - reference.began))
+    victim = draw.choice(VICTIMS)
     log, faults = folder.with_name("operations.log"), None
     if disturb and aimed:
         victim = "rank 0"
-        number, delay = draw.randint(1, reference.operations), draw.choice([0.0, draw.uniform(0, _LATEST)])
+        number, delay = (
+            draw.randint(1, max(12, int(left * reference.operations))),
+            draw.choice([0.0, draw.uniform(0, _LATEST)]),
+        )
         log.unlink(missing_ok=True)
         faults = {"folder": str(folder), "rank": 0, "kill_at": number, "delay": delay, "log": str(log)}
     start = forks.start(command(folder), faults=faults)
@@ -147,7 +162,7 @@ def _killed(
     assert disturb, said
     now = _kept(folder)
     assert now >= kept, f"the checkpoint of step {kept} is lost, {now} is left"
-    if victim in VICTIMS[:2] and "only the launcher" not in when:
+    if victim in VICTIMS[:2]:
         assert code == 128 + signal.SIGKILL, (code, said)
         assert f"error: {victim} ended with signal 9" in said, said
     told = said.strip().splitlines()
@@ -174,8 +189,10 @@ def _kill_after(start: Start, seconds: float, victim: str) -> bool:
 
 
 def _kept(folder: Path) -> int:
-    """Step of the checkpoint to go on from; it must be whole."""
-    return Checkpoint.load(folder).step if Checkpoint.exists(folder) else 0
+    """Step of the checkpoint to go on from; all that are there must be whole."""
+    store = Store(folder)
+    found = [store.read(one.path)["step"] for one in store.all()]
+    return found[0] if found else 0
 
 
 def check_end(folder: Path, reference: Undisturbed) -> None:

@@ -18,7 +18,8 @@ _VARYING = [
     (r"127\.0\.0\.1\]:\d+", "127.0.0.1]:PORT"),
     (r"\b\d+\.\d+ s\b", "… s"),
     (r"\b\d{3,}ms\b", "… ms"),
-    (r"step[ -]0*\d+\b", "step N"),
+    (r"step-\d+(\.\d+)?", "step-N"),
+    (r"\bstep \d+", "step N"),
     (r"\bafter \d+ steps\b", "after N steps"),
     (r"\.py:\d+", ".py:LINE"),
 ]

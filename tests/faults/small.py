@@ -1,6 +1,7 @@
-"""A run of a few milliseconds a step, on unequal shards; environment variables put faults into its residual."""
+"""A small run on unequal shards; environment variables put faults into its residual."""
 
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
 RANK = int(os.environ.get("RANK", "0"))
 # "1:nan:PATH": rank 1's residual is NaN once the file exists; "raise" for an error
 VICTIM, FAULT, TRIGGER = (os.environ.get("FAULT_IN_RESIDUAL", "-1::") + "::").split(":")[:3]
+SLOW = float(os.environ.get("SLOW", "0"))  # seconds
 
 domain = Box(x=(0, 1), t=(0, 1))
 X, T = domain.axes
@@ -20,6 +22,7 @@ def faulty() -> bool:
 
 
 def equation(u, p):
+    time.sleep(SLOW)
     if faulty() and FAULT == "raise":
         raise ZeroDivisionError("on purpose")
     r = d(u, T) - 0.1 * d(u, X, X)

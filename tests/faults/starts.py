@@ -1,7 +1,7 @@
 """Real runs that are killed, stopped and starved: started by a fork, or by the command line.
 
     with Forks() as forks:
-        start = forks.start(["train", CONFIG, "--ranks", "2", "--run-dir", folder])    # 0.2 s to its first step
+        start = forks.start(["train", CONFIG, "--ranks", "2", "--run-dir", folder])
         os.kill(start.ranks()[1], signal.SIGKILL)
         code, said = start.wait()
 
@@ -12,6 +12,7 @@ A server that has imported torch and sngd once forks what `sngd` would be, and t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import multiprocessing
 import os
@@ -92,6 +93,10 @@ class Start:
             self.known = children(self.pid)
         return self.known if len(self.known) == self.size else []
 
+    def said(self) -> str:
+        """Standard error so far."""
+        return self._said.read_text() if self._said.exists() else ""
+
     def ended(self) -> bool:
         """Whether launcher and ranks have ended."""
         code = self.process.exitcode if hasattr(self.process, "exitcode") else self.process.poll()
@@ -104,7 +109,7 @@ class Start:
         finally:
             self.kill()
         code = self.process.exitcode if hasattr(self.process, "exitcode") else self.process.returncode
-        return code, self._said.read_text()
+        return code, self.said()
 
     def kill(self) -> None:
         """All that is left of it."""
@@ -138,13 +143,19 @@ class Forks:
         self._folder.cleanup()
 
     def start(
-        self, arguments: Sequence[str], *, faults: Mapping[str, Any] | None = None, **variables: str
+        self,
+        arguments: Sequence[str],
+        *,
+        faults: Mapping[str, Any] | None = None,
+        powerless: bool = False,
+        **variables: str,
     ) -> Start:
         """Fork `sngd *arguments`.
 
         Args:
             arguments: of the command line.
             faults: of the ranks (tests/faults/traps.py).
+            powerless: also root needs permission to write.
             variables: of the environment.
         """
         said = Path(self._folder.name) / f"{next(self._numbers)}.txt"
@@ -152,7 +163,7 @@ class Forks:
         if faults:
             settings[traps.NAME] = json.dumps(faults)
         process = self._context.Process(
-            target=_command, args=(list(arguments), settings, str(said), self.hurry)
+            target=_command, args=(list(arguments), settings, str(said), self.hurry, powerless)
         )
         process.start()
         self._begun.append(Start(process, said, _size(arguments)))
@@ -187,11 +198,15 @@ def fresh(
         process.wait()
 
 
-def _command(arguments: list[str], settings: dict[str, str], said: str, hurry: float) -> None:
+def _command(
+    arguments: list[str], settings: dict[str, str], said: str, hurry: float, powerless: bool
+) -> None:
     """What `sngd` is, in a forked process."""
     from sngd import audience, failures, local_ranks
 
     _enter(settings, said)
+    if powerless:
+        _drop_capabilities()
     failures._ANSWER_SECONDS *= hurry
     failures._END_SECONDS *= hurry
     failures._LAST_SECONDS *= hurry
@@ -209,6 +224,13 @@ def _enter(settings: dict[str, str], said: str) -> None:
     target, nothing = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), os.open(os.devnull, os.O_RDWR)
     for number, source in ((0, nothing), (1, nothing), (2, target)):
         os.dup2(source, number)
+
+
+def _drop_capabilities() -> None:
+    version, no_one, nothing = 0x20080522, 0, [0] * 6  # linux/capability.h
+    header, data = (ctypes.c_uint32 * 2)(version, no_one), (ctypes.c_uint32 * 6)(*nothing)
+    if ctypes.CDLL(None, use_errno=True).capset(header, data):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _run(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong inside a process, said by the environment: for forked ranks and, by sitecustomize, for fresh ones.
+"""What goes wrong inside a process, as its environment says; by sitecustomize in fresh interpreters.
 
 FAULTS = {"folder": PATH, "rank": 0, "kill_at": 17, "delay": 0.001}   SIGKILL at its 17th file operation
          {"log": PATH}                      every file operation within the folder, a line each
