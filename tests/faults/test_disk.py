@@ -139,7 +139,5 @@ def test_a_folder_that_turns_read_only(forks, folder, reference, table):
     allow(folder, WRITE)
     assert forks.start(command(folder), powerless=True).wait()[0] == 0
     check_end(folder, reference)
-    after = (
-        "goes on from the last whole checkpoint once it is writable, with the same θ, bit for bit"
-    )
+    after = "goes on from the last whole checkpoint once it is writable, with the same θ, bit for bit"
     table.row("the run folder turns read-only in the middle", _sorted(said), code, after)

@@ -13,6 +13,7 @@ import pytest
 from sngd.collectives import host_rendezvous
 from sngd.exit_codes import LOST_RANK, USER_ERROR
 from tests.faults.kills import check_end, command
+from tests.faults.looks import EQUAL, at_step, files, go_on
 from tests.faults.starts import CONFIG, Forks, Start, fresh, wait_until
 
 pytestmark = pytest.mark.launch
