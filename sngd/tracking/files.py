@@ -44,7 +44,9 @@ class HistoryFile(Writer):
             self._cut_back(resumed)
         if info.get("replace") and not resumed:
             self.path.unlink(missing_ok=True)
-        self._file = self.path.open("ab" if resumed else "xb", buffering=0)
+        if not resumed:
+            self.path.touch(exist_ok=False)
+        self._file = self.path.open("ab", buffering=0)  # at the end, also after a cut
         self._whole = self._file.tell()
 
     def _cut_back(self, resumed: int) -> None:

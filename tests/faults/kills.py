@@ -1,8 +1,8 @@
 """Runs of two ranks that are killed at random moments and go on, until they end as if nothing had happened.
 
 A kill hits rank 0, rank 1, the launcher or all of them, either at a moment drawn evenly over what is left of
-the run, or (aimed) at a file operation of rank 0 in the run folder, drawn evenly, and up to 2 ms after it: where
-checkpoints, history and config are written. After each kill the survivors must end by themselves, every
+the run, or (aimed) at a file operation of rank 0 in the run folder, drawn evenly, and up to 2 ms after it:
+where checkpoints, history and config are written. After each kill the survivors must end by themselves, every
 checkpoint that stands there must be whole, and the next start goes on. A run that has come to its end is held
 against one that nobody disturbed: parameters and losses bit for bit, every step once.
 """
@@ -151,11 +151,10 @@ def _killed(
         wait_until(lambda: start.ranks() or start.ended(), "ranks are there")
         hit, when = True, "the end"
     began = time.monotonic()
-    code, said = start.wait(30)
-    if faults and log.exists():
-        when = (
-            f"file operation {log.read_text().splitlines()[-1].replace(str(folder), 'RUN')}, +{delay:.4f} s"
-        )
+    code, said = start.wait()
+    operations = log.read_text().splitlines() if faults and log.exists() else []
+    if operations:
+        when = f"file operation {operations[-1].replace(str(folder), 'RUN')}, +{delay:.4f} s"
     if code == 0:
         return None
     assert hit, f"ended with {code} before it was killed: {said}"

@@ -29,7 +29,7 @@ from tests.faults import traps
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(Path(__file__).with_name("small.py"))
-PATIENCE = 60.0  # seconds after which a process that still runs is a failure
+PATIENCE = 120.0  # seconds after which a process that still runs is a failure
 
 
 def environment(**more: str) -> dict[str, str]:

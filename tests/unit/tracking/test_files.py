@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -79,8 +79,8 @@ def test_history_never_overwrites(tmp_path: Path) -> None:
 class HalfFull:
     """A file on a disk that takes so many bytes more."""
 
-    def __init__(self, path: Path, room: int) -> None:
-        self.file, self.room = path.open("ab", buffering=0), room
+    def __init__(self, file: BinaryIO, room: int) -> None:
+        self.file, self.room = file, room
 
     def write(self, content: bytes) -> int:
         if not self.room:
@@ -103,7 +103,7 @@ def test_lines_that_a_full_disk_does_not_take_are_told_once_and_written_later(
 ) -> None:
     hook = HistoryFile(tmp_path / "h")
     hook.start(INFO)
-    hook._file = disk = HalfFull(tmp_path / "h", room)
+    hook._file = disk = HalfFull(hook._file, room)
     for step in range(9):
         if step == 5:
             assert (tmp_path / "h").read_bytes().count(b"\n") == len(read_history(tmp_path / "h")) < 5
@@ -123,7 +123,7 @@ def test_a_history_that_lacks_its_last_steps_says_how_many(
     hook = HistoryFile(tmp_path / "h")
     hook.start(INFO)
     hook.step(record(0))
-    hook._file = HalfFull(tmp_path / "h", 3)
+    hook._file = HalfFull(hook._file, 3)
     hook.step(record(1))
     hook.step(record(2))
     hook.end(RESULT)
