@@ -108,8 +108,7 @@ def campaign(count: int, seed: int, above: Path, forks: Forks, reference: Undist
         folder = above / f"run{ended}"
         while True:
             starts += 1
-            aimed = len(kills) < count and draw.random() < _AIMED
-            found = _killed(forks, folder, draw, reference, aimed, disturb=len(kills) < count)
+            found = _killed(forks, folder, draw, reference, disturb=len(kills) < count)
             if found is None:
                 break
             kills.append(found)
@@ -128,63 +127,65 @@ def campaign(count: int, seed: int, above: Path, forks: Forks, reference: Undist
 
 
 def _killed(
-    forks: Forks, folder: Path, draw: random.Random, reference: Undisturbed, aimed: bool, disturb: bool
+    forks: Forks, folder: Path, draw: random.Random, reference: Undisturbed, disturb: bool
 ) -> Kill | None:
     """A start that is killed, and what is left of it checked; None where it came to its end."""
     kept = _kept(folder)
     left = 1 - kept / len(reference.losses)
-    moment = draw.uniform(0, reference.began + left * (reference.seconds - reference.began))
-    victim = draw.choice(VICTIMS)
-    log, faults = folder.with_name("operations.log"), None
-    if disturb and aimed:
-        victim = "rank 0"
+    if not disturb:
+        start, victim, moment = forks.start(command(folder)), "", ""
+    elif draw.random() < _AIMED:
         number, delay = (
             draw.randint(1, max(12, int(left * reference.operations))),
-            draw.choice([0.0, draw.uniform(0, _LATEST)]),
+            draw.uniform(-1, 1) * _LATEST,
         )
+        log = folder.with_name("operations.log")
         log.unlink(missing_ok=True)
-        faults = {"folder": str(folder), "rank": 0, "kill_at": number, "delay": delay, "log": str(log)}
-    start = forks.start(command(folder), faults=faults)
-    if disturb and not aimed:
-        hit, when = _kill_after(start, moment, victim), f"{moment:.3f} s"
-    else:
+        faults = {"folder": str(folder), "rank": 0, "log": str(log)}
+        start = forks.start(command(folder), faults=faults | {"kill_at": number, "delay": max(0.0, delay)})
         wait_until(lambda: start.ranks() or start.ended(), "ranks are there")
-        hit, when = True, "the end"
+        wait_until(start.ended, "it is killed, or ends")
+        last = log.read_text().splitlines()[-1:] if log.exists() else []
+        moment = (
+            f"file operation {last[-1].replace(str(folder), 'RUN')}, +{max(0.0, delay):.4f} s" if last else ""
+        )
+        victim = "rank 0"
+    else:
+        seconds = draw.uniform(0, reference.began + left * (reference.seconds - reference.began))
+        start, moment = forks.start(command(folder)), f"{seconds:.3f} s"
+        victim = _kill_after(start, seconds, draw.choice(VICTIMS))
     began = time.monotonic()
     code, said = start.wait()
-    operations = log.read_text().splitlines() if faults and log.exists() else []
-    if operations:
-        when = f"file operation {operations[-1].replace(str(folder), 'RUN')}, +{delay:.4f} s"
     if code == 0:
         return None
-    assert hit, f"ended with {code} before it was killed: {said}"
-    assert disturb, said
+    assert victim, f"ended with {code} though nobody killed it: {said}"
     now = _kept(folder)
     assert now >= kept, f"the checkpoint of step {kept} is lost, {now} is left"
     if victim in VICTIMS[:2]:
         assert code == 128 + signal.SIGKILL, (code, said)
         assert f"error: {victim} ended with signal 9" in said, said
-    told = said.strip().splitlines()
+    told = [line for line in said.splitlines() if line.startswith("error: ")][-1:]
     done = (steps(folder) or [0])[-1]
-    return Kill(victim, when, code, told[-1] if told else "", round(time.monotonic() - began, 2), done, now)
+    return Kill(victim, moment, code, "".join(told), round(time.monotonic() - began, 2), done, now)
 
 
-def _kill_after(start: Start, seconds: float, victim: str) -> bool:
-    """SIGKILL to whoever of the victims is there by then; whether it has hit the start before its end."""
+def _kill_after(start: Start, seconds: float, victim: str) -> str:
+    """SIGKILL to a victim, to the launcher where there are no ranks yet; whom it has hit before the end."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not start.ended():
         start.ranks()
         time.sleep(0.002)
     ranks = start.ranks()
-    targets = [start.pid, *ranks] if victim == "all" or not ranks else []
-    targets = targets or [start.pid if victim == "launcher" else ranks[VICTIMS.index(victim)]]
+    if not ranks and victim != "all":
+        victim = "launcher"
+    targets = {"launcher": [start.pid], "all": [start.pid, *ranks]}
     hit = False
-    for pid in targets:
+    for pid in targets.get(victim) or [ranks[VICTIMS.index(victim)]]:
         if runs(pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 hit = True
-    return hit
+    return victim if hit else ""
 
 
 def _kept(folder: Path) -> int:
