@@ -142,7 +142,7 @@ def _killed(
         log = folder.with_name("operations.log")
         log.unlink(missing_ok=True)
         faults = {"folder": str(folder), "rank": 0, "log": str(log)}
-        start = forks.start(command(folder), faults=faults | {"kill_at": number, "delay": max(0.0, delay)})
+        start = forks.start(command(folder), faults=faults | {"kill_at": number, "delay": delay})
         wait_until(lambda: start.ranks() or start.ended(), "ranks are there")
         wait_until(start.ended, "it is killed, or ends")
         last = log.read_text().splitlines()[-1:] if log.exists() else []
