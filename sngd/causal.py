@@ -157,8 +157,10 @@ class CausalWeights:
             squares = raw[collocation.condition_rows[number]].double().square()
             bins = self.weights.bins(points)
             per_point = squares.view(-1, collocation.problem.signatures[number].components).sum(1)
-            sums[0, row] = torch.bincount(bins, per_point, count)
-            sums[1, row] = torch.bincount(bins, minlength=count)
+            for m in range(count):  # bincount adds up in another order each time on a GPU
+                inside = bins == m
+                sums[0, row, m] = torch.where(inside, per_point, 0.0).sum()
+                sums[1, row, m] = inside.sum()
         total, points_of = self.objective.ranks.sum(sums, "causal").cpu()
         return (total / points_of.clamp_min(1.0)).sum(0)
 

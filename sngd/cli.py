@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from sngd.agreement import DivergedRanksError
 from sngd.allocation import OutOfMemoryError
 from sngd.bench.command import bench
 from sngd.checkpoint import CheckpointError
@@ -17,7 +18,7 @@ from sngd.commands.plan import plan
 from sngd.commands.problems import problems
 from sngd.commands.results import evaluate, export, plot
 from sngd.commands.runs import resume, status, train
-from sngd.exit_codes import LOST_RANK, NOT_KEPT, USER_ERROR
+from sngd.exit_codes import DIVERGED, LOST_RANK, NOT_KEPT, USER_ERROR
 from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.launcher import Launch, detect
 from sngd.residual import ResidualError
@@ -94,12 +95,20 @@ def _tell(error: Exception, launch: Launch) -> int | None:
         return NOT_KEPT
     if isinstance(error, RankFailedError):
         cause = error.__cause__
-        foreseen = isinstance(cause, (ValueError, CheckpointError))
+        foreseen = isinstance(cause, (ValueError, CheckpointError, DivergedRanksError))
         complain(str(error), trace=None if foreseen else cause)
         record_failure(cause or error)
         if isinstance(cause, CheckpointError):
             return NOT_KEPT
+        if isinstance(cause, DivergedRanksError):
+            return DIVERGED
         return USER_ERROR if foreseen else 1
+    if isinstance(error, DivergedRanksError):  # all have met it
+        if launch.rank == 0:
+            complain(str(error))
+        else:
+            time.sleep(_SILENT_SECONDS)
+        return DIVERGED
     here = f"rank {launch.rank} on {socket.gethostname()}: " if launch.size > 1 else ""
     if isinstance(error, (ResidualError, OutOfMemoryError)):  # one rank has the text
         named = isinstance(error, OutOfMemoryError) or not str(error)

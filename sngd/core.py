@@ -15,11 +15,15 @@ Letters
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from sngd.decompositions import NonFiniteMatrixError, check_finite, svd
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -62,11 +66,11 @@ class Core:
         return -(self.v @ torch.where(kept, self.c / self.sigma, 0.0))
 
     def predicted_reduction(self, damping: float) -> float:
-        """p(λ) = ‖r‖² − ‖A z(λ) + r‖² = Σ (σc)² (σ²+2λ)/(σ²+λ)²."""
+        """p(λ) = ‖r‖² − ‖A z(λ) + r‖² = Σ f (2−f) c²,  f = σ²/(σ²+λ)."""
         s2 = self.sigma.square()
-        denominator = (s2 + damping).square()
-        gain = torch.where(denominator > 0, s2 * (s2 + 2 * damping) / denominator, 0.0)
-        return float((gain * self.c.square()).sum())
+        denominator = s2 + damping
+        share = torch.where(denominator > 0, s2 / denominator, 0.0)
+        return float((share * (2.0 - share) * self.c.square()).sum())
 
     def effective_dimension(self, damping: float) -> float:
         """Σ σ²/(σ²+λ)."""
@@ -147,7 +151,7 @@ def orthonormalize(y: Tensor, ranks: Ranks | None = None) -> Tensor:
         columns leave open may come out shorter than 1, or 0.
 
     Raises:
-        ValueError: Y is not finite.
+        NonFiniteMatrixError: Y is not finite.
     """
     k, group = y.shape[1], _group_rows(y)
     triangles = []
@@ -165,8 +169,7 @@ def orthonormalize(y: Tensor, ranks: Ranks | None = None) -> Tensor:
     if ranks is not None and spread:
         outer, triangle = torch.linalg.qr(ranks.gather(triangle, "triangles").flatten(0, 1))
         inner = inner @ outer.view(ranks.size, k, k)[ranks.rank]
-    if not bool(torch.isfinite(triangle).all()):
-        raise ValueError("the sketch Y = JᵀJΩ is not finite: the residual's derivatives overflow")
+    check_finite(triangle, "the sketch Y = JᵀJΩ")
     if inner is None or not len(y):
         return y
     blocks, number = inner.view(-1, k, k), 0
@@ -197,12 +200,23 @@ def _tiles(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[:whole].view(-1, tile, k), x[whole:]
 
 
-def factor(triangle: Tensor) -> Core:
+def factor(triangle: Tensor, fallbacks: Counter[str] | None = None) -> Core:
     """The core of a triangle of [A | r].
 
     Args:
         triangle: (k+1, k+1) of all ranks' rows.
+        fallbacks: counts what served in place of the usual decomposition.
+
+    Raises:
+        NonFiniteMatrixError: the triangle is not finite, or σ_1² overflows.
+        ValueError: no decomposition converges.
     """
     k, triangle = len(triangle) - 1, triangle.double()
-    w, sigma, vt = torch.linalg.svd(triangle[:k, :k])
+    counted = Counter[str]() if fallbacks is None else fallbacks
+    check_finite(triangle, "the triangle of [J Q | r]")
+    w, sigma, vt = svd(triangle[:k, :k], "the triangle of J Q", counted)
+    if k and not math.isfinite(float(sigma[0].square())):
+        raise NonFiniteMatrixError(
+            f"σ_1² of J Q overflows, σ_1 = {float(sigma[0]):.3g}: scale the residual down"
+        )
     return Core(sigma, vt.T.contiguous(), w.T @ triangle[:k, k])

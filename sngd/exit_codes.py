@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["INTERRUPTED", "LOST_RANK", "NOT_KEPT", "RESUME", "USER_ERROR"]
+__all__ = ["DIVERGED", "INTERRUPTED", "LOST_RANK", "NOT_KEPT", "RESUME", "USER_ERROR"]
 
 # A mistake of the user's, which is told in one line.
 USER_ERROR = 2
 # Another rank was lost (EX_UNAVAILABLE of sysexits.h).
 LOST_RANK = 69
+# The ranks no longer held the same parameters (EX_SOFTWARE).
+DIVERGED = 70
 # The last checkpoint could not be written (EX_IOERR).
 NOT_KEPT = 74
 # Stopped with a checkpoint, to be started again (EX_TEMPFAIL).

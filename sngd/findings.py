@@ -39,6 +39,19 @@ class Findings:
         """Take one in."""
         self.all.append(Finding(kind, step, text))
 
+    def fell_back(self, fallbacks: Counter[str], step: int) -> dict[str, int] | None:
+        """Take in what failed in a step, by what served in its place; the given count begins anew."""
+        new = dict(fallbacks)
+        for what in new:
+            if what not in self.fallbacks:
+                failed, _, way = what.partition(" by ")
+                self.add(
+                    "fallback", step, f"{failed} has failed, {way} has served; result.json counts how often"
+                )
+        self.fallbacks.update(new)
+        fallbacks.clear()
+        return new or None
+
     def untold(self) -> list[str]:
         """Texts of those since the last call."""
         new = [finding.text for finding in self.all[self._told :]]

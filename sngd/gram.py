@@ -14,12 +14,14 @@ Letters
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from sngd.decompositions import check_finite, eigh
 from sngd.factors import Factors, kernel_block, kernel_points
 from sngd.jacobian import FactoredJacobian
 from sngd.residual import Batch
@@ -188,11 +190,18 @@ class DampedMatrix:
     ones are taken as 0; at λ = 0 those below rounding × size × the largest are left out: a pseudo-inverse.
 
     Args:
-        matrix: S (m, m), float64 for accuracy.
+        matrix: S (m, m), float64 for accuracy; the same on every rank.
+        name: of S, for messages.
+        fallbacks: counts decompositions that failed and what served in their place.
+
+    Raises:
+        NonFiniteMatrixError: S is not finite.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Tensor, name: str = "S", fallbacks: Counter[str] | None = None) -> None:
+        check_finite(matrix.diagonal(), name)  # bounds all other entries of a semidefinite matrix
+        self.matrix, self.name = matrix, name
+        self.fallbacks = Counter[str]() if fallbacks is None else fallbacks
         self._factor: tuple[float, Tensor] | None = None
         self._eigen: tuple[Tensor, Tensor] | None = None
 
@@ -212,6 +221,7 @@ class DampedMatrix:
         for _ in range(_POWER_ITERATIONS):
             x = self.matrix @ (x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(x.dtype).tiny))
             value = torch.linalg.vector_norm(x)
+        check_finite(value, f"the largest eigenvalue of {self.name}")
         return float(value)
 
     def solve(self, damping: float, b: Tensor) -> Tensor:
@@ -225,9 +235,10 @@ class DampedMatrix:
             factor = self._cholesky(damping)
             if factor is not None:
                 return torch.cholesky_solve(b.unsqueeze(1), factor).squeeze(1)
+            self.fallbacks["cholesky by eigh"] += 1
         if self._eigen is None:
             self._factor = None
-            self._eigen = torch.linalg.eigh(self.matrix)
+            self._eigen = eigh(self.matrix, self.name, self.fallbacks)
         values, vectors = self._eigen
         denominator = values.clamp_min(0.0) + damping
         cut = len(values) * torch.finfo(values.dtype).eps * values[-1] if damping == 0 else 0.0
@@ -239,7 +250,7 @@ class DampedMatrix:
             shifted = self.matrix.clone()
             shifted.diagonal().add_(damping)
             factor, failed = torch.linalg.cholesky_ex(shifted)
-            if failed:
+            if failed or not bool(torch.isfinite(factor.diagonal()).all()):
                 return None
             self._factor = (damping, factor)
         return self._factor[1]

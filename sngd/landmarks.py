@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from sngd.decompositions import check_finite, eigh
 from sngd.domain import fold, share
 from sngd.factors import kernel_block, kernel_points
 from sngd.jacobian import FactoredJacobian
@@ -93,12 +95,19 @@ class LandmarkBasis:
         landmarks: the rows J_S, in float64.
         vectors: v_1 … v_e, (P,) each, the same on every rank.
         cutoff: directions with Λ ≤ cutoff · Λ_1 are dropped.
+        fallbacks: counts decompositions that failed and what served in their place.
 
     Raises:
-        ValueError: B is not finite.
+        NonFiniteMatrixError: B is not finite.
     """
 
-    def __init__(self, landmarks: FactoredJacobian, vectors: Sequence[Tensor], cutoff: float) -> None:
+    def __init__(
+        self,
+        landmarks: FactoredJacobian,
+        vectors: Sequence[Tensor],
+        cutoff: float,
+        fallbacks: Counter[str] | None = None,
+    ) -> None:
         self.landmarks = landmarks
         self.vectors = landmarks.theta.new_empty(len(vectors), landmarks.shape[1])
         for row, vector in zip(self.vectors, vectors, strict=True):
@@ -106,11 +115,12 @@ class LandmarkBasis:
         products = self._products(landmarks)  # J_S Bᵀ
         inner = torch.cat([self.vectors @ self.vectors.T, products[:, : len(vectors)].T], dim=1)
         gram = torch.cat([inner, products])
-        if not bool(torch.isfinite(gram).all()):
-            raise ValueError("the landmarks' rows of J are not finite: the residual's derivatives overflow")
+        check_finite(gram, "the Gram matrix of the landmarks' rows of J")
         lengths = gram.diagonal().clamp_min(0.0).sqrt()
         scale = torch.where(lengths > 0, 1.0 / lengths, 0.0)
-        values, directions = torch.linalg.eigh(scale.unsqueeze(1) * gram * scale)
+        counted = Counter[str]() if fallbacks is None else fallbacks
+        scaled = scale.unsqueeze(1) * gram * scale
+        values, directions = eigh(scaled, "the landmarks' scaled Gram matrix", counted)
         kept = values > cutoff * values[-1]
         self.coefficients = scale.unsqueeze(1) * directions[:, kept] * values[kept].rsqrt()
         self.rank = self.coefficients.shape[1]
@@ -143,7 +153,13 @@ class LandmarkBasis:
 
 
 def choose_landmarks(
-    jacobian: FactoredJacobian, vectors: Sequence[Tensor], rank: int, seed: int, step: int, ranks: Ranks
+    jacobian: FactoredJacobian,
+    vectors: Sequence[Tensor],
+    rank: int,
+    seed: int,
+    step: int,
+    ranks: Ranks,
+    fallbacks: Counter[str] | None = None,
 ) -> tuple[LandmarkBasis, float]:
     """A basis of some vectors and of rows of J at random points, the same on every rank.
 
@@ -154,12 +170,13 @@ def choose_landmarks(
         seed: of the run.
         step: number of the step.
         ranks: sums the landmarks' coordinates.
+        fallbacks: counts decompositions that failed and what served in their place.
 
     Returns:
         The basis, and the rounding of A = J Q in units of σ_1.
 
     Raises:
-        ValueError: the rows of the landmarks are not finite.
+        NonFiniteMatrixError: the rows of the landmarks are not finite.
     """
     collocation, theta = jacobian.collocation, jacobian.theta.double()
     chosen = draw_landmarks(collocation.problem, rank - len(vectors), seed, step)
@@ -177,5 +194,5 @@ def choose_landmarks(
     )
     eps = torch.finfo(jacobian.dtype).eps
     cutoff = _ROUNDINGS * eps
-    basis = LandmarkBasis(FactoredJacobian(own, theta, own.scale), vectors, cutoff)
+    basis = LandmarkBasis(FactoredJacobian(own, theta, own.scale), vectors, cutoff, fallbacks)
     return basis, eps / math.sqrt(cutoff)

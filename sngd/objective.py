@@ -8,6 +8,7 @@ Letters
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "State"]
 
+# Of a message that is told to all ranks; longer ones are cut.
+_TEXT_BYTES = 512
 # Balancing: w_c ← w_c (L̄/(L_c + floor))^power once a step. Without the floor the weights run away once
 # the loss is tiny.
 _BALANCE_POWER = 0.05
@@ -56,6 +59,10 @@ class Objective:
         ranks: sums the losses.
         plan: how much of the Jacobian to keep.
         sketch_dtype: of factors and sketch to begin with; that of θ when absent.
+
+    Attributes:
+        fallbacks: how often decompositions of the linear algebra failed, by what served in their place.
+        lost: the last state that was evaluated if its loss or gradient was not finite.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class Objective:
     ) -> None:
         self.collocation, self.ranks = collocation, ranks
         self.sketch_dtype = sketch_dtype
+        self.fallbacks = Counter[str]()
+        self.lost: State | None = None
         collocation.owner = f"rank {ranks.rank}"
         self.follow(plan)
         self._scale = collocation.scale
@@ -139,12 +148,17 @@ class Objective:
         return torch.nonzero(self.ranks.gather(flag, "control")).flatten().tolist()
 
     def state(self, theta: Tensor, raw: Tensor) -> State:
-        """State of θ (P,) and its unweighted residual (#n,): K numbers are summed over ranks."""
+        """State of θ (P,) and its unweighted residual (#n,): K numbers are summed over ranks.
+
+        Its loss is inf where residuals are not finite, and where θ is not, whatever the residuals.
+        """
         residual = self._scale * raw
         losses = self.collocation.condition_losses(residual.double().square())
         self.ranks.sum(losses, "losses")
-        loss = float(losses.sum())
-        return State(theta, raw, residual, losses, loss if math.isfinite(loss) else math.inf)
+        loss, finite = torch.stack([losses.sum(), torch.isfinite(theta).all().to(losses)]).tolist()
+        state = State(theta, raw, residual, losses, loss if finite and math.isfinite(loss) else math.inf)
+        self.lost = None if math.isfinite(state.loss) else state
+        return state
 
     def jacobian(
         self, theta: Tensor, dtype: torch.dtype | None = None, columns: int = 64
@@ -165,7 +179,11 @@ class Objective:
         """
         jacobian = FactoredJacobian(self.collocation, theta, self._scale, keep="nothing")
         raw, gradient = jacobian.residual_and_gradient()
-        return self.state(theta, raw), self.ranks.sum(gradient.mul_(2.0), "gradient")
+        state = self.state(theta, raw)
+        self.ranks.sum(gradient.mul_(2.0), "gradient")
+        if self.lost is None and not bool(torch.isfinite(gradient).all()):
+            self.lost = state
+        return state, gradient
 
     def replace_points(self, points: list[Tensor]) -> None:
         """Go on with other collocation points of the same numbers."""
@@ -210,3 +228,39 @@ class Objective:
         if not holders:
             return "the residuals are finite, but the loss overflows" if self.ranks.rank == 0 else ""
         return found or "" if holders[0] == self.ranks.rank else ""
+
+    def explain_lost(self) -> str:
+        """Why the last state had no finite loss or gradient, the same text on every rank; empty if it had.
+
+        R texts of a fixed length are gathered.
+        """
+        lost = self.lost
+        if lost is None:
+            return ""
+        if not bool(torch.isfinite(lost.theta).all()):
+            return "the step overflows: it leads to parameters that are not finite"
+        if math.isfinite(lost.loss):
+            return self._explain_derivatives(lost.theta) or "the gradient of the loss is not finite"
+        found = self._told(self.collocation.locate(lost.raw))
+        return found or "the residuals are finite, but the loss overflows"
+
+    def explain(self, theta: Tensor) -> str:
+        """Why residuals at θ (P,), or their derivatives, are not finite, as `explain_lost`."""
+        self.evaluate(theta)
+        return self.explain_lost() if self.lost is not None else self._explain_derivatives(theta)
+
+    def _explain_derivatives(self, theta: Tensor) -> str:
+        image = self.jacobian(theta).matmul(torch.ones_like(theta))
+        return self._told(self.collocation.locate(image, "a derivative by the parameters of"))
+
+    def _told(self, found: str | None) -> str:
+        """What the first rank has found that has found something, with its number, on every rank."""
+        holders = self._holders(found is not None, self._scale)
+        if not holders:
+            return ""
+        encoded = (found or "").encode()[:_TEXT_BYTES]
+        text = self._scale.new_zeros(_TEXT_BYTES, dtype=torch.uint8)
+        text[: len(encoded)] = text.new_tensor(list(encoded))
+        told = self.ranks.gather(text, "control")[holders[0]].tolist()
+        where = f" (rank {holders[0]})" if self.ranks.size > 1 else ""
+        return bytes(told).rstrip(b"\0").decode(errors="ignore") + where

@@ -243,8 +243,13 @@ class Collocation:
         """
         return torch.stack([squares[rows].sum() for rows in self.condition_rows])
 
-    def locate(self, residual: Tensor) -> str | None:
-        """Name condition and point of the first entry that is not finite; None when all are."""
+    def locate(self, residual: Tensor, what: str = "residual") -> str | None:
+        """Name condition and point of the first entry that is not finite; None when all are.
+
+        Args:
+            residual: one entry of every row, (#n,).
+            what: they are.
+        """
         bad = torch.nonzero(~torch.isfinite(residual)).flatten()
         if not len(bad):
             return None
@@ -258,5 +263,5 @@ class Collocation:
                         x = batch.points[index, : len(names)].tolist()
                         at = ", ".join(f"{n}={v:.6g}" for n, v in zip(names, x, strict=True))
                         name = self.problem.conditions[number].name
-                        return f"condition {name!r} has residual {float(residual[row])} at {at}"
+                        return f"condition {name!r} has {what} {float(residual[row])} at {at}"
         raise AssertionError("a row belongs to a batch")

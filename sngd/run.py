@@ -8,6 +8,7 @@ import socket
 
 import torch
 
+from sngd.agreement import DivergedRanksError
 from sngd.allocation import OutOfMemoryError
 from sngd.audience import Audience
 from sngd.checkpoint import CheckpointError
@@ -102,10 +103,10 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
         ranks.close()
     if ranks.size == 1 or isinstance(error, LostRankError):
         return
-    mistake = isinstance(error, ValueError)
-    told = mistake or isinstance(error, CheckpointError)
+    common = isinstance(error, (ValueError, DivergedRanksError))
+    told = common or isinstance(error, CheckpointError)
     text = str(error) if told else f"{type(error).__name__}: {error}"
-    if not ranks.fail(text, common=mistake):
+    if not ranks.fail(text, common=common):
         if not isinstance(error, OutOfMemoryError):  # which names the rank by itself
             text = f"rank {ranks.rank} on {socket.gethostname()}: {text}"
         raise RankFailedError(text) from error

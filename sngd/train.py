@@ -18,6 +18,7 @@ from sngd.assembly import build_objective
 from sngd.certificate import certify
 from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig
+from sngd.decompositions import NonFiniteMatrixError
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
 from sngd.findings import Findings
@@ -26,6 +27,7 @@ from sngd.keeping import Keeper, random_states, restore_random_state
 from sngd.objective import State
 from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.records import run_info, run_result, step_record
+from sngd.residual import ResidualError
 from sngd.schedule import Schedule
 from sngd.stages import Stage, first_stage, next_stage
 from sngd.stopping import TOLD_TO_END, Stopping
@@ -69,6 +71,8 @@ def train(
 
     Raises:
         CheckpointError: the last checkpoint could not be written.
+        DivergedRanksError: the ranks no longer hold the same parameters.
+        NonFiniteMatrixError: derivatives of a residual overflow.
         NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
         ResidualError: a residual raises an error, at the start or on points drawn anew.
         OutOfMemoryError: memory does not do, whatever is tried.
@@ -198,7 +202,16 @@ class _Loop:
     def run_through(self) -> Stage | None:
         """Take the steps of the stage; the next stage, None where the run has come to its end."""
         while not self.reason and self.taken < self.run.max_steps:
-            self.step(self.taken + 1)
+            try:
+                self.step(self.taken + 1)
+            except (ResidualError, NonFiniteMatrixError) as error:  # on every rank
+                if self.taken:  # the last good state
+                    self.keep()
+                    self._tell_of_checkpoints(wait=True)
+                if isinstance(error, ResidualError):
+                    raise
+                why = self.objective.explain(self.stepper.state.theta)
+                raise NonFiniteMatrixError(f"{error}; {why}" if why else str(error)) from error
         theta, taken = self.stepper.state.theta, self.stage.steps + self.taken
         return next_stage(self.stage, self.reason or "max_steps", theta, taken, self.seconds)
 
@@ -230,11 +243,13 @@ class _Loop:
         seconds = clock(self.device) - self.began - self.judging
         self.taken = number
         theta, step = self.stepper.state.theta, self.stage.steps + number
-        if number % run.check_every == 0:
-            compare(self.ranks, theta, step)
         self.watch.after(number, step, self.stepper.state, self.schedule.settled(number))
         reason = self._stop(number, seconds, error)
         self.reason, due = agree(self.ranks, self.device, reason, self.keeper.due())
+        if self.reason or number % run.check_every == 0:
+            compare(self.ranks, theta, step, self.stage.network)
+        if self.reason == "stalled" and (why := self.objective.explain_lost()):
+            self.findings.add("non_finite", step, f"stalled: no step could be taken, {why}")
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.carried.spectra.append((step, report.sigma.cpu()))
         self.score = error if run.problem.solution is not None else self.stepper.state.loss
@@ -311,6 +326,7 @@ class _Loop:
             "traffic": added_since(before, self.traffic),
             **self.schedule.record(),
             **self.watch.record(),
+            "fallbacks": self.findings.fell_back(self.objective.fallbacks, self.stage.steps + number),
             "warnings": self.findings.untold() or None,
         }
 
@@ -324,7 +340,7 @@ class _Loop:
         state, step, ranks = self.stepper.state, self.stage.steps + self.taken, self.ranks
         if self.keeper.folder is None:
             return
-        compare(ranks, state.theta, step)
+        compare(ranks, state.theta, step, self.stage.network)
         checkpoint = Checkpoint(
             step=step,
             seconds=self.seconds,

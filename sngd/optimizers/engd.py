@@ -158,7 +158,8 @@ class ExactForm:
         """The model at a state: P² numbers are summed over ranks."""
         jacobian = objective.jacobian(state.theta)
         gramian = form_gramian(jacobian, objective.ranks)
-        return FullModel(jacobian, state, objective.ranks, DampedMatrix(gramian))
+        matrix = DampedMatrix(gramian, "the Gramian JᵀJ", objective.fallbacks)
+        return FullModel(jacobian, state, objective.ranks, matrix)
 
     def learn(self, model: FullModel, outcome: Outcome[State]) -> None:
         """Nothing carries over."""

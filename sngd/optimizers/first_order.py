@@ -209,8 +209,11 @@ class FirstOrderStepper:
         """Move θ along the last gradient and take the next one; refused where it is not finite."""
         evaluations = 0
         if self._known is not self.state.theta:
-            self._take(*objective.gradient(self.state.theta))
+            state, gradient = objective.gradient(self.state.theta)
             evaluations += 1
+            if not bool(torch.isfinite(gradient).all()):  # it would spoil the moments for good
+                return Report(False, evaluations=evaluations, note="refused: the gradient is not finite")
+            self._take(state, gradient)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate_at(self.updates)
         self.optimizer.step()
@@ -221,7 +224,9 @@ class FirstOrderStepper:
         evaluations += 1
         if not (math.isfinite(state.loss) and bool(torch.isfinite(gradient).all())):
             self._theta.copy_(self.state.theta)
-            return Report(False, evaluations=evaluations, note="refused: the loss would not be finite")
+            return Report(
+                False, evaluations=evaluations, note="refused: loss or gradient would not be finite"
+            )
         self._take(state, gradient)
         return Report(accepted=True, evaluations=evaluations)
 

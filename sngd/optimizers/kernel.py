@@ -14,6 +14,7 @@ Letters
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,11 +127,20 @@ class KernelModel(FullModel):
         state: where it was made.
         ranks: gathers N and sums P numbers for every new right-hand side.
         layout: of the rows over ranks.
+        fallbacks: counts decompositions that failed and what served in their place.
     """
 
-    def __init__(self, jacobian: FactoredJacobian, state: State, ranks: Ranks, layout: Layout) -> None:
+    def __init__(
+        self,
+        jacobian: FactoredJacobian,
+        state: State,
+        ranks: Ranks,
+        layout: Layout,
+        fallbacks: Counter[str] | None = None,
+    ) -> None:
         self.layout = layout
-        super().__init__(jacobian, state, ranks, DampedMatrix(form_kernel(jacobian, layout, ranks)))
+        kernel = form_kernel(jacobian, layout, ranks)
+        super().__init__(jacobian, state, ranks, DampedMatrix(kernel, "the kernel JJᵀ", fallbacks))
 
     def solve_for(self, damping: float, right: Tensor) -> Tensor:
         """−Jᵀ (K+λ)⁻¹ x for x = `right` (#n,), (P,)."""
@@ -151,7 +161,7 @@ class KernelForm:
         """K over ranks: the factors of all rows and N² numbers travel."""
         jacobian, ranks = objective.jacobian(state.theta), objective.ranks
         layout = Layout(objective.collocation.batches, ranks, state.theta.device)
-        return KernelModel(jacobian, state, ranks, layout)
+        return KernelModel(jacobian, state, ranks, layout, objective.fallbacks)
 
     def learn(self, model: KernelModel, outcome: Outcome[State]) -> None:
         """Nothing carries over."""

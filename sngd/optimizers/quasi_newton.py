@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -166,10 +166,12 @@ class _Line:
     tried: dict[float, tuple[State, Tensor]] = field(default_factory=dict)
 
     def at(self, alpha: float) -> tuple[State, Tensor]:
-        """State and gradient (P,) float64 at α."""
+        """State and gradient (P,) float64 at α; a loss without a finite gradient counts as inf."""
         if alpha not in self.tried:
             theta = (self.origin + alpha * self.direction).to(self.start.theta.dtype)
             state, gradient = self.objective.gradient(theta)
+            if not bool(torch.isfinite(gradient).all()):
+                state = replace(state, loss=math.inf)
             self.tried[alpha] = state, gradient.double()
         return self.tried[alpha]
 

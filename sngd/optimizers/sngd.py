@@ -13,6 +13,7 @@ Letters
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -160,15 +161,23 @@ class SketchedModel:
         product: A = J Q.
         state: where it was made.
         rounding: of A in units of σ_1; that of its precision when absent.
+        fallbacks: counts decompositions that failed and what served in their place.
     """
 
     note = ""
 
-    def __init__(self, basis: Basis, product: Product, state: State, rounding: float | None = None) -> None:
+    def __init__(
+        self,
+        basis: Basis,
+        product: Product,
+        state: State,
+        rounding: float | None = None,
+        fallbacks: Counter[str] | None = None,
+    ) -> None:
         self.basis, self.product = basis, product
         self.rounding = torch.finfo(product.dtype).eps if rounding is None else rounding
         self.residual, self.loss = state.residual, state.loss
-        self.core = factor(product.triangle(state.residual))
+        self.core = factor(product.triangle(state.residual), fallbacks)
 
     @property
     def largest(self) -> float:
@@ -215,10 +224,11 @@ class SketchedForm:
         self.config, self.seed, self.objective = config, seed, objective
         parameters = objective.collocation.network.parameters
         self.most = min(config.max_rank or parameters, parameters, rows)
-        self.largest = objective.plan.largest_rank(self.most, config.placement)
-        self.rank = min(config.rank, self.largest)
         # products of factors are cheap, and the landmarks' condition number is squared: no float32 for them
         self.dtype = None if config.subspace == "landmarks" else objective.sketch_dtype
+        self._plan(self.dtype or objective.scale.dtype)  # an earlier stepper may have gone over to float64
+        self.largest = objective.plan.largest_rank(self.most, config.placement)
+        self.rank = min(config.rank, self.largest)
         self.note = ""
         self._from: Tensor | None = None  # θ of the last linearisation
         self._last: Tensor | None = None  # displacement of the last step that moved
@@ -247,17 +257,22 @@ class SketchedForm:
         jacobian = objective.jacobian(theta, self.dtype, self.rank)
         network, like = objective.collocation.network, theta.new_empty(0, dtype=jacobian.dtype)
         rows, directions = self._recycled(state)
+        counted = objective.fallbacks
         if how.landmarks:
             vectors = [ranks.sum(jacobian.rmatmul(r), "gradient") for r in rows.T] + list(directions.T)
-            chosen, rounding = choose_landmarks(jacobian, vectors, self.rank, self.seed, number, ranks)
-            return SketchedModel(chosen, make_product(jacobian, chosen, ranks, how.stored), state, rounding)
+            chosen, rounding = choose_landmarks(
+                jacobian, vectors, self.rank, self.seed, number, ranks, counted
+            )
+            product = make_product(jacobian, chosen, ranks, how.stored)
+            return SketchedModel(chosen, product, state, rounding, counted)
         fresh = self.rank - rows.shape[1] - directions.shape[1]
         test = draw_test_matrix(self.config.test_matrix, network, fresh, self.seed, number, like)
         whitened = Whitened(jacobian, rows, test, ranks, how.stored)
         blocks = make_blocks(jacobian.panels, how.block, ranks.size)
         basis = (shard if how.sharded else replicate)(jacobian, whitened, directions, blocks, ranks)
         del whitened  # W is not needed beside A
-        return SketchedModel(basis, make_product(jacobian, basis, ranks, how.stored), state)
+        product = make_product(jacobian, basis, ranks, how.stored)
+        return SketchedModel(basis, product, state, fallbacks=counted)
 
     def _recycled(self, state: State) -> tuple[Tensor, Tensor]:
         """The residual (#n, 0 or 1), whose image under Jᵀ is the gradient, and displacements (P, 0 or 1)."""
@@ -285,9 +300,15 @@ class SketchedForm:
     def _escalate(self, dtype: torch.dtype) -> None:
         """Sketch in another precision from now on, and as the memory plan has it for that one."""
         self.dtype = dtype
-        self.objective.follow(self.objective.plan.with_sketch(dtype.itemsize))
+        self._plan(dtype)
         self.largest = self.objective.plan.largest_rank(self.most, self.config.placement)
         self.rank = min(self.rank, self.largest)
+
+    def _plan(self, dtype: torch.dtype) -> None:
+        """Have the memory plan for a sketch in a precision, if it is for another one."""
+        sizes = self.objective.plan.sizes
+        if sizes is not None and sizes.sketch_itemsize != dtype.itemsize:
+            self.objective.follow(self.objective.plan.with_sketch(dtype.itemsize))
 
     def _dtype_name(self) -> str | None:
         return None if self.dtype is None else str(self.dtype)

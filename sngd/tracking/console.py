@@ -112,6 +112,8 @@ class Console(Writer):
         if (note := record.get("note")) and note != self._noted:
             self._say(f"step {record.get('step', self._steps)}: {note}")
             self._noted = note
+        for text in record.get("warnings") or ():
+            self._say(f"step {record.get('step', self._steps)}: warning: {text}")
         if self._live is not None:
             now = time.monotonic()
             if now - self._drawn >= _REFRESH:

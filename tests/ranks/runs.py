@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from sngd import MLP, SNGD, RunConfig
+from sngd import MLP, SNGD, RunConfig, votes
 from sngd.assembly import plan_memory
 from sngd.basis import Block, make_blocks
 from sngd.collectives import LocalRanks
@@ -136,19 +136,19 @@ class Followed:
 
 def _follow(ranks, name: str) -> Followed:
     hook, calls, projections, payloads = Collect(), [], [], []
-    project, agree = Core.project, train.__globals__["_Loop"]._agree
+    project, agree = Core.project, votes.agree
 
     def counted(core, *arguments):
         calls.append(1)
         return project(core, *arguments)
 
-    def noted(loop, reason):  # the last exchange of a step
-        decided = agree(loop, reason)
+    def noted(*arguments):  # the last exchange of a step, but for a comparison of θ
+        decided = agree(*arguments)
         projections.append(len(calls))
         payloads.append(list(getattr(ranks, "payloads", ())))
         return decided
 
-    with patched(name), patch.object(Core, "project", counted), patch("sngd.train._Loop._agree", noted):
+    with patched(name), patch.object(Core, "project", counted), patch("sngd.train.agree", noted):
         trained = train(run_of(name, ranks.size), ranks, CPU, hooks=[hook])
     per_step = np.diff([0, *projections]).tolist()
     return Followed(hook.records, trained.theta, per_step, payloads, trained.result)

@@ -48,6 +48,8 @@ def _expected(name: str, record: dict, seen: Followed, size: int) -> dict[str, t
         "displacement": (trials, trials * padded) if sharded else (0, 0),
     }
     bytes_of = {what: (calls, numbers * FLOAT64) for what, (calls, numbers) in table.items() if calls}
+    if record is seen.records[-1]:  # θ is compared at the end, and every check_every steps
+        bytes_of["check"] = (1, size * FLOAT64)
     # the second is whether a residual failed on the new points
     return {**bytes_of, "control": (1 + resampled, VOTES + resampled * size * FLOAT64)}
 

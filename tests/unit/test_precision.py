@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sngd import MLP, SNGD, RunConfig
+from sngd.assembly import build_objective
 from sngd.collectives import LocalRanks
 from sngd.memory import Plan, Sizes, make_plan
 from sngd.objective import Objective
@@ -143,3 +144,19 @@ def test_the_memory_plan_goes_over_to_float64_with_the_sketch() -> None:
     assert stepper.form.largest < before
     assert stepper.form.rank <= stepper.form.largest
     assert objective.plan.total(stepper.form.largest) <= objective.plan.budget
+
+
+def test_a_stepper_that_begins_anew_plans_for_its_own_precision_as_after_a_resume():
+    """A stepper before it has gone over to float64; a run that goes on from a file makes its plan anew."""
+    problem = heat_problem(60, 8, 8)
+    run = RunConfig(problem, MLP((8, 8)), SNGD(rank=8), precision="mixed", device="cpu", memory_gb=0.5)
+    network = run.network.build(run.problem.domain, 1, run.seed)
+    objective = build_objective(run, network, LocalRanks(), torch.device("cpu"))
+    fresh, state = objective.plan, objective.evaluate(network.initial.double())
+    stepper = run.optimizer.start(objective, state, 0, run.problem.rows)
+    assert objective.plan is fresh
+    stepper.form._escalate(torch.float64)
+    assert objective.plan != fresh
+    again = run.optimizer.start(objective, state, 0, run.problem.rows)
+    assert again.form.dtype == torch.float32
+    assert objective.plan == fresh

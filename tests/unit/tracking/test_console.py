@@ -104,6 +104,13 @@ def test_long_lines_and_brackets_are_printed_as_they_are() -> None:
     assert log([], INFO | {"name": name})[0].startswith(name + ": ")
 
 
+def test_warnings_are_told_with_their_step_whether_a_line_is_due_or_not() -> None:
+    records = [{"step": n, "seconds": 0.01 * n, "loss": 1.0, "warnings": None} for n in range(1, 60)]
+    records[6]["warnings"] = ["one thing", "another"]
+    told = [line for line in log(records) if "warning" in line]
+    assert told == ["step 7: warning: one thing", "step 7: warning: another"]
+
+
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     hook = Console(quiet=True)
     hook.start(INFO)
