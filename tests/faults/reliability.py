@@ -22,6 +22,8 @@ _VARYING = [
     (r"\bstep \d+", "step N"),
     (r"\bafter \d+ steps\b", "after N steps"),
     (r"\.py:\d+", ".py:LINE"),
+    (r"\b([xt])=[-+.\de]+", r"\1=…"),
+    ("`", "'"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Several starts on one folder, clocks that jump, steps that cannot be computed."""
+"""Several starts on one folder, clocks that jump, a residual that is NaN on one rank."""
 
 from __future__ import annotations
 
@@ -84,3 +84,19 @@ def test_a_clock_that_jumps_over_the_end_of_a_job(forks, folder, reference, tabl
     go_on(forks, folder, reference)
     after = f"stops as at the end of the job, with a checkpoint; {EQUAL}"
     table.row("the clock jumps beyond the end of the Slurm job", said, code, after)
+
+
+def test_a_residual_that_is_nan_on_one_rank(forks, folder, reference, table, tmp_path):
+    trigger = tmp_path / "trigger"
+    start = forks.start(command(folder), FAULT_IN_RESIDUAL=f"1:nan:{trigger}")
+    at_step(folder, 4)
+    trigger.touch()
+    code, said = start.wait()
+    assert code == USER_ERROR
+    assert said.count("error: ") == 1
+    assert "condition 'equation' has residual nan at " in said
+    assert "(rank 1)" in said
+    go_on(forks, folder, reference)
+    after = f"the last finite state is kept; {EQUAL} (of a residual that is finite again)"
+    told = "error: … " + said[said.index("condition 'equation'") :]  # the matrix that was met first is chance
+    table.row("NaN in the residual of one rank, at some step", told, code, after)
