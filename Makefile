@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-launch lint format bench clean
+.PHONY: help install train test test-launch lint audit format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,11 +34,18 @@ test-launch: install .venv/mpich/bin/mpirun ## run the tests that start torchrun
 	  $(BIN)/python -m pytest tests/launch tests/faults -m launch $(ARGS); \
 	else echo "tests/launch holds no tests yet"; fi
 
-lint: install ## check style, formatting, types and the arrows between modules
+lint: install ## check style, formatting, types, the arrows between modules, and bandit's list of dangers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive sngd launch benchmarks references configs
+
+# Not part of lint: it asks PyPI. --strict: a package that the service does not know is no clean bill.
+audit: install ## ask PyPI for known vulnerabilities of the pinned packages (needs a network)
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off || \
+	  { echo "audit: failed; where it names no vulnerability, the service is out of reach or does not know" \
+	         "a package, and nothing was audited" >&2; exit 1; }
 
 format: install ## sort imports, fix what can be fixed, format
 	$(BIN)/ruff check --fix

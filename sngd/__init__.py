@@ -58,6 +58,7 @@ from sngd.modules import Module
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.problem import Condition, Points, Problem
+from sngd.stability import Stability
 from sngd.tracking.config import Tracking
 from sngd.train import Trained, train
 
@@ -99,6 +100,7 @@ __all__ = [
     "RunConfig",
     "SSBroyden",
     "Separable",
+    "Stability",
     "Tracking",
     "Trained",
     "advection",

@@ -220,7 +220,7 @@ def _records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[int, np.nda
             raise ValueError(f"{str(folder)!r} holds no finished run ({path.name} is missing)")
     history = read_history(history_file)
     try:
-        with np.load(spectra_file) as stored:
+        with np.load(spectra_file, allow_pickle=False) as stored:
             spectra = sorted((int(name.removeprefix("step_")), stored[name]) for name in stored.files)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(spectra_file)!r} is damaged ({type(error).__name__})") from error

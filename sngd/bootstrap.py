@@ -10,10 +10,8 @@ MPI only bootstraps. It stays initialised to the end: mpirun ends all ranks when
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -23,15 +21,15 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
+from sngd.addresses import listener, on_one_machine, pick_interfaces, resolved, source_towards
 from sngd.allocation import first_line
 from sngd.launcher import Launch
 
-__all__ = ["Rendezvous", "meet"]
+__all__ = ["Rendezvous", "host_store", "meet"]
 
 # Ports for srun: below those that the kernel hands out by itself (ip_local_port_range begins at 32768).
 _FIRST_PORT, _PORTS = 20_000, 12_000
 _PATIENCE_SECONDS = 20.0
-_SIOCGIFADDR = 0x8915  # Linux: address of an interface
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def meet(launch: Launch, timeout_seconds: float) -> Rendezvous:
         MASTER_ADDR=found.address,
         MASTER_PORT=str(found.port),
     )
-    _pick_interface(found.address)
+    pick_interfaces(os.environ, found.address, on_one_machine(launch, found.address))
     return found
 
 
@@ -98,13 +96,34 @@ def _prefixed(store: dist.Store) -> dist.Store:
 
 def _open(address: str, port: int, launch: Launch, timeout: timedelta, hosting: bool) -> dist.TCPStore:
     try:
-        return dist.TCPStore(address, port, None, hosting, timeout, wait_for_workers=False)
-    except (RuntimeError, ValueError) as error:
+        if hosting:
+            return host_store(address, port, on_one_machine(launch, address), timeout)
+        return dist.TCPStore(address, port, None, False, timeout, wait_for_workers=False)
+    except (OSError, RuntimeError, ValueError) as error:
         what = "hosted: choose another MASTER_PORT" if hosting else "reached: is rank 0 running there?"
         raise ValueError(
             f"rank {launch.rank} on {socket.gethostname()}: the rendezvous {address}:{port} cannot be {what} "
             f"({first_line(error)})"
         ) from error
+
+
+def host_store(address: str, port: int, alone: bool, timeout: timedelta) -> dist.TCPStore:
+    """A store that listens at an address alone, where torch's own listens on all networks.
+
+    Args:
+        address: as the ranks are told it.
+        port: 0 for a free one.
+        alone: all ranks are on this machine.
+        timeout: for a connection, and for a key that is waited for.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    with listener(address, port, alone) as opened:
+        port = opened.getsockname()[1]
+        return dist.TCPStore(
+            address, port, None, True, timeout, wait_for_workers=False, master_listen_fd=opened.detach()
+        )
 
 
 def _given_rendezvous() -> tuple[str, int] | None:
@@ -188,7 +207,7 @@ def _own_address(hosts: list[str]) -> str:
     others = [host for host in hosts if host != hosts[0]]
     if not others:
         return "127.0.0.1"
-    for candidate in (_resolved(hosts[0]), _source_towards(others[0])):
+    for candidate in (resolved(hosts[0]), source_towards(others[0])):
         if candidate and not candidate.startswith("127."):
             return candidate
     raise ValueError(
@@ -197,59 +216,20 @@ def _own_address(hosts: list[str]) -> str:
     )
 
 
-# ---------------------------------------------------------------------------------------------
-# addresses and interfaces
-# ---------------------------------------------------------------------------------------------
-
-
-def _resolved(host: str) -> str | None:
-    try:
-        return socket.gethostbyname(host)
-    except OSError:
-        return None
-
-
-def _source_towards(host: str) -> str | None:
-    """The address that packets to a host leave from; none is sent."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))
-        return str(probe.getsockname()[0])
-    return None
-
-
 @contextlib.contextmanager
 def _warning_of_loopback(launch: Launch, address: str) -> Iterator[None]:
     """Say so when a node waits long for a rendezvous that it looks for on itself; the time-out is far off."""
-    resolved = _resolved(address) or ""
+    here = resolved(address) or ""
     told = (
         f"warning: rank {launch.rank} on {socket.gethostname()} still looks for rank 0 at {address} = "
-        f"{resolved}, which is this machine itself, though there are {launch.nodes} nodes: "
+        f"{here}, which is this machine itself, though there are {launch.nodes} nodes: "
         "MASTER_ADDR must be an address of the first one that the others can reach"
     )
     later = threading.Timer(_PATIENCE_SECONDS, lambda: print(told, file=sys.stderr))
     later.daemon = True
-    if launch.nodes > 1 and launch.rank > 0 and launch.local_rank == 0 and resolved.startswith("127."):
+    if launch.nodes > 1 and launch.rank > 0 and launch.local_rank == 0 and here.startswith("127."):
         later.start()
     try:
         yield
     finally:
         later.cancel()
-
-
-def _pick_interface(address: str) -> None:
-    """Where the host's own name means loopback, have gloo use the interface that leads to the rendezvous."""
-    own = _resolved(socket.gethostname())
-    source = _source_towards(address)
-    if "GLOO_SOCKET_IFNAME" in os.environ or source is None or source.startswith("127."):
-        return
-    if own is None or own.startswith("127."):
-        for _, name in socket.if_nameindex():
-            if _address_of(name) == source:
-                os.environ["GLOO_SOCKET_IFNAME"] = name
-
-
-def _address_of(interface: str) -> str | None:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        answer = fcntl.ioctl(asked.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
-        return socket.inet_ntoa(answer[20:24])
-    return None

@@ -18,7 +18,8 @@ from sngd.commands.plan import plan
 from sngd.commands.problems import problems
 from sngd.commands.results import evaluate, export, plot
 from sngd.commands.runs import resume, status, train
-from sngd.exit_codes import DIVERGED, LOST_RANK, NOT_KEPT, USER_ERROR
+from sngd.device_errors import is_device_error, reason
+from sngd.exit_codes import DEVICE, DIVERGED, LOST_RANK, NOT_KEPT, USER_ERROR
 from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.launcher import Launch, detect
 from sngd.residual import ResidualError
@@ -76,9 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _tell(error, launch)
         if code is None:
             raise
-    if launch.size > 1:
+    if launch.size > 1 or code == DEVICE:  # what is left on a broken device would abort the exit
         leave(code)
     return code
+
+
+def _foreseen(error: BaseException | None) -> int | None:
+    """The exit code of an error that one rank has met, and that needs no trace; None for any other."""
+    if is_device_error(error):
+        return DEVICE
+    codes = {CheckpointError: NOT_KEPT, DivergedRanksError: DIVERGED, ValueError: USER_ERROR}
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), None)
 
 
 def _tell(error: Exception, launch: Launch) -> int | None:
@@ -95,20 +104,19 @@ def _tell(error: Exception, launch: Launch) -> int | None:
         return NOT_KEPT
     if isinstance(error, RankFailedError):
         cause = error.__cause__
-        foreseen = isinstance(cause, (ValueError, CheckpointError, DivergedRanksError))
-        complain(str(error), trace=None if foreseen else cause)
+        code = _foreseen(cause)
+        complain(str(error), trace=cause if code is None else None)
         record_failure(cause or error)
-        if isinstance(cause, CheckpointError):
-            return NOT_KEPT
-        if isinstance(cause, DivergedRanksError):
-            return DIVERGED
-        return USER_ERROR if foreseen else 1
+        return 1 if code is None else code
     if isinstance(error, DivergedRanksError):  # all have met it
         if launch.rank == 0:
             complain(str(error))
         else:
             time.sleep(_SILENT_SECONDS)
         return DIVERGED
+    if is_device_error(error):
+        complain(f"rank {launch.rank} on {socket.gethostname()}: {reason(error)}")
+        return DEVICE
     here = f"rank {launch.rank} on {socket.gethostname()}: " if launch.size > 1 else ""
     if isinstance(error, (ResidualError, OutOfMemoryError)):  # one rank has the text
         named = isinstance(error, OutOfMemoryError) or not str(error)

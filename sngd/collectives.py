@@ -21,8 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sngd.allocation import first_line, is_out_of_memory
-from sngd.bootstrap import meet
+from sngd.allocation import first_line
+from sngd.bootstrap import host_store, meet
+from sngd.device_errors import is_machine_failure
 from sngd.failures import RollCall
 from sngd.launcher import Launch
 from sngd.traffic import Meter, Traffic
@@ -224,7 +225,7 @@ class TorchRanks:
                     self.roll.doing = f"in {what!r}"
                 yield
         except RuntimeError as error:
-            if self.roll is None or is_out_of_memory(error):
+            if self.roll is None or is_machine_failure(error):
                 raise
             raise self.roll.lost(what, error) from error
         if self.roll:
@@ -390,10 +391,10 @@ def _backend(device: torch.device) -> str:
     return "nccl" if device.type == "cuda" else "gloo"
 
 
-def host_rendezvous(world_size: int) -> dist.TCPStore:
+def host_rendezvous() -> dist.TCPStore:
     """A store on a free port of the loopback address, for ranks that this process starts.
 
     Keep the returned object alive while they run; its `port` is theirs to connect to, with
     TORCHELASTIC_USE_AGENT_STORE=True in their environment.
     """
-    return dist.TCPStore("127.0.0.1", 0, world_size + 1, is_master=True, wait_for_workers=False)
+    return host_store("127.0.0.1", 0, True, timedelta(minutes=5))

@@ -57,6 +57,11 @@ class BoxRegion(Region):
         """The box."""
         return self.owner
 
+    @property
+    def measure(self) -> float:
+        """Sum over the faces of the lengths of their free axes, multiplied."""
+        return sum(self._measure(face) for face in self.faces)
+
     def sample(
         self,
         start: int,

@@ -23,10 +23,13 @@ from sngd.problem import Problem
 from sngd.residual import Collocation
 
 __all__ = [
+    "FRESH",
     "TIME",
     "Evaluation",
     "compare",
+    "fresh_residuals",
     "known_at",
+    "norms",
     "predict",
     "residual_norms",
     "time_axis",
@@ -35,8 +38,8 @@ __all__ = [
 # Names of the coordinate that is time.
 TIME = ("t", "time")
 
-# Names the evaluation points; apart from the keys (seed, epoch, condition) of training points.
-_KEY = (0x5EED, 0xE7A1, 0)
+# Names points of the evaluation; apart from the keys (seed, epoch, condition) of training points.
+FRESH = (0x5EED, 0xE7A1)
 
 # Points that go through the network at once: bounds memory, 65,536 · width numbers per layer.
 _CHUNK = 65_536
@@ -129,7 +132,7 @@ class Evaluation:
             raise ValueError(f"Evaluation: points={points!r} must be a whole number ≥ 1")
         self.problem, self.network = problem, network.to(dtype, device)
         self.dtype, self.device = dtype, torch.device(device)
-        drawn = problem.domain.interior.sample(0, points, _KEY, "kronecker", device)
+        drawn = problem.domain.interior.sample(0, points, (*FRESH, 0), "kronecker", device)
         self.points = drawn[:, : problem.domain.dim]
         self.reference = None if problem.solution is None else self._reference()
 
@@ -231,6 +234,43 @@ class Evaluation:
         return predict(self.problem, self.network, theta, x)
 
 
+def fresh_residuals(
+    problem: Problem, network: AnyNetwork, theta: Tensor, points: int = 10_000
+) -> list[tuple[Tensor, Tensor]]:
+    """Residuals of every condition on points that no run trains on; weights do not count.
+
+    Args:
+        problem: its conditions.
+        network: on the dtype and device of theta.
+        theta: (P,) parameters.
+        points: of every condition; one whose points are given has no others.
+
+    Returns:
+        Points (n, d + a) and residuals (n, components), both float64, condition after condition.
+    """
+    drawn = []
+    for number, condition in enumerate(problem.conditions):
+        region, key = condition.region, (*FRESH, 1 + number)
+        count = points if region.count is None else min(points, region.count)
+        drawn.append(region.sample(0, count, key, condition.sampling, theta.device, count))
+    weights = theta.new_ones(len(problem.conditions))
+    collocation = Collocation(problem, network, [x.to(theta) for x in drawn], weights, _RESIDUAL_CHUNK)
+    with torch.no_grad():
+        residual = collocation.residual(theta.detach()).double()
+    rows = collocation.condition_rows
+    return [(x, residual[own].view(len(x), -1)) for own, x in zip(rows, drawn, strict=True)]
+
+
+def norms(r: Tensor) -> dict[str, float]:
+    """Sizes of residuals r (n, components).
+
+    Returns:
+        rms = √(mean over points of Σ_components r²), max = max |r|, mean over points of Σ_components |r|.
+    """
+    rms = math.sqrt(float(r.square().sum()) / len(r))
+    return {"rms": rms, "max": float(r.abs().max()), "mean": float(r.abs().sum()) / len(r)}
+
+
 def residual_norms(
     problem: Problem, network: AnyNetwork, theta: Tensor, points: int = 10_000
 ) -> dict[str, dict[str, float]]:
@@ -243,24 +283,14 @@ def residual_norms(
         points: of every condition; one whose points are given has no others.
 
     Returns:
-        By the conditions' names: points, rms = √(mean over points of Σ_components r²) and max = max |r|.
-        Weights do not count.
+        By the conditions' names: points, and rms and max as `norms` has them.
     """
-    drawn = []
-    for number, condition in enumerate(problem.conditions):
-        region, key = condition.region, (*_KEY[:2], 1 + number)
-        count = points if region.count is None else min(points, region.count)
-        drawn.append(region.sample(0, count, key, condition.sampling, theta.device, count).to(theta))
-    weights = theta.new_ones(len(problem.conditions))
-    collocation = Collocation(problem, network, drawn, weights, _RESIDUAL_CHUNK)
-    with torch.no_grad():
-        residual = collocation.residual(theta.detach()).double()
-    norms = {}
-    for condition, rows, x in zip(problem.conditions, collocation.condition_rows, drawn, strict=True):
-        r = residual[rows]
-        rms = math.sqrt(float(r.square().sum()) / len(x))
-        norms[condition.name] = {"points": len(x), "rms": rms, "max": float(r.abs().max())}
-    return norms
+    told = {}
+    found = fresh_residuals(problem, network, theta, points)
+    for condition, (x, r) in zip(problem.conditions, found, strict=True):
+        size = norms(r)
+        told[condition.name] = {"points": len(x), "rms": size["rms"], "max": size["max"]}
+    return told
 
 
 def _ratio(error: float, known: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DIVERGED", "INTERRUPTED", "LOST_RANK", "NOT_KEPT", "RESUME", "USER_ERROR"]
+__all__ = ["DEVICE", "DIVERGED", "INTERRUPTED", "LOST_RANK", "NOT_KEPT", "RESUME", "USER_ERROR"]
 
 # A mistake of the user's, which is told in one line.
 USER_ERROR = 2
@@ -10,6 +10,8 @@ USER_ERROR = 2
 LOST_RANK = 69
 # The ranks no longer held the same parameters (EX_SOFTWARE).
 DIVERGED = 70
+# A device has failed, or the network under a library (EX_OSERR); `sngd resume` goes on, perhaps elsewhere.
+DEVICE = 71
 # The last checkpoint could not be written (EX_IOERR).
 NOT_KEPT = 74
 # Stopped with a checkpoint, to be started again (EX_TEMPFAIL).

@@ -100,9 +100,9 @@ def read_points(path: Path, names: Sequence[str]) -> Sampled:
     """
     try:
         if path.suffix == ".npy":
-            values = np.load(path)
+            values = np.load(path, allow_pickle=False)
         elif path.suffix == ".npz":
-            with np.load(path) as stored:
+            with np.load(path, allow_pickle=False) as stored:
                 values = np.stack([stored[name] for name in names], axis=1)
         else:
             values = _read_text(path, names)

@@ -12,7 +12,7 @@ from sngd.networks import AnyNetwork
 from sngd.problem import Points, Problem
 from sngd.taylor import TaylorRules
 
-__all__ = ["coefficient_values", "fields_at"]
+__all__ = ["coefficient_values", "differentiable_fields_at", "fields_at"]
 
 
 def fields_at(
@@ -34,15 +34,26 @@ def fields_at(
     Returns:
         (m, fields) of theta's dtype.
     """
-    rules = TaylorRules(problem.value_channels)
     with torch.no_grad():
-        z = network.forward(theta, network.embed(x, rules.channels), rules)
-        count = len(problem.outputs)
-        outputs = [field(z, rules.channels, j, problem.domain.dim) for j in range(count)]
-        p = Points(x, (), problem.coefficients_at(z[0, :, count:], known))
-        u = problem.assemble(outputs, p)
-        jets: tuple[Jet, ...] = u if isinstance(u, tuple) else (u,)
-        return torch.stack([jet.value for jet in jets], dim=1)
+        return differentiable_fields_at(problem, network, theta, x, known)
+
+
+def differentiable_fields_at(
+    problem: Problem,
+    network: AnyNetwork,
+    theta: Tensor,
+    x: Tensor,
+    known: Mapping[str, float] | None = None,
+) -> Tensor:
+    """As `fields_at`, with gradients where theta has them."""
+    rules = TaylorRules(problem.value_channels)
+    z = network.forward(theta, network.embed(x, rules.channels), rules)
+    count = len(problem.outputs)
+    outputs = [field(z, rules.channels, j, problem.domain.dim) for j in range(count)]
+    p = Points(x, (), problem.coefficients_at(z[0, :, count:], known))
+    u = problem.assemble(outputs, p)
+    jets: tuple[Jet, ...] = u if isinstance(u, tuple) else (u,)
+    return torch.stack([jet.value for jet in jets], dim=1)
 
 
 def coefficient_values(problem: Problem, theta: Tensor) -> dict[str, float]:

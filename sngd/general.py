@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, vjp, vmap
 
-from sngd.allocation import is_out_of_memory
+from sngd.device_errors import is_machine_failure
 from sngd.embedding import Embedding
 from sngd.forward_mode import elementary
 from sngd.layers import layout, split_layers, values
@@ -239,7 +239,7 @@ class GeneralNetwork:
         try:
             yield
         except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
-            if is_out_of_memory(error):
+            if is_machine_failure(error):
                 raise
             first = str(error).strip().split("\n")[0]
             raise ValueError(

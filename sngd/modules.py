@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from sngd.activations import NETWORK_ACTIVATIONS
-from sngd.allocation import first_line, is_out_of_memory
+from sngd.allocation import first_line
 from sngd.checks import place_of, whole
+from sngd.device_errors import is_machine_failure
 from sngd.embedding import Embedding, embed
 from sngd.forward_mode import elementary
 from sngd.general import GeneralNetwork
@@ -137,7 +138,7 @@ class Module:
         try:
             return self.module(inputs, outputs)
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_machine_failure(error):
                 raise
             raise ValueError(
                 f"module({inputs}, {outputs}) failed{place_of(error)}: {type(error).__name__}: "

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sngd.allocation import first_line, is_out_of_memory
+from sngd.allocation import first_line
+from sngd.device_errors import is_machine_failure
 from sngd.jet import Jet, field, recorder
 from sngd.networks import AnyNetwork
 from sngd.problem import Points, Problem
@@ -170,7 +171,7 @@ def _known_slopes(problem: Problem, number: int, x: Tensor, axes: Sequence[int])
     try:
         slopes = torch.cat([_slopes(problem, number, part)[:, axes] for part in x.split(_CHUNK)])
     except (RuntimeError, TypeError, ValueError) as error:
-        if is_out_of_memory(error):
+        if is_machine_failure(error):
             raise
         # autograd's or numpy's own words for a solution that is not made of torch functions
         return None, f"the known solution has no derivatives: {first_line(error)}"

@@ -10,15 +10,16 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from sngd.allocation import is_out_of_memory
 from sngd.checks import place_of
 from sngd.coefficient import Coefficient
 from sngd.conserved import Conserved
+from sngd.device_errors import is_machine_failure
 from sngd.geometry.regions import Region
 from sngd.geometry.shape import Shape
 from sngd.jet import Jet, recorder
 from sngd.points import NoNormalsError, Points
 from sngd.sampling import Sampling
+from sngd.stability import Stability, fitting
 from sngd.taylor import Channel, close
 
 __all__ = ["Condition", "Points", "Problem"]
@@ -108,11 +109,13 @@ class Problem:
         solution: p → the solution (a tuple for a system), exact or an interpolated reference; when
             given, runs report relative errors against it. It is called on `Points`.
         conserved: integrals over space that should not change in time, which `sngd eval` checks.
+        stability: constants that bound the error by residuals; runs then end with an estimate of it.
         name: how logs and pictures call the problem.
 
     Raises:
         ValueError: no conditions or other things than conditions, no names or names that repeat, a region of
-            another box, or a residual whose output is not one number per point.
+            another box, a residual whose output is not one number per point, or constants of stability that
+            are not those of the conditions.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Problem:
         coefficients: Mapping[str, Coefficient | float] | None = None,
         solution: Callable[[Points], Any] | None = None,
         conserved: Sequence[Conserved] = (),
+        stability: Stability | None = None,
         name: str = "problem",
     ) -> None:
         self.domain, self.name = domain, name
@@ -160,6 +164,7 @@ class Problem:
                     f"domain {domain!r}"
                 )
         self.conditions = tuple(self._with_normals(c) for c in self.conditions)
+        self.stability = fitting(stability, self.conditions)
         self.signatures = tuple(self._record(c) for c in self.conditions)
         self.value_channels = self._record_fields()
 
@@ -224,7 +229,7 @@ class Problem:
         except NoNormalsError:
             raise
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_machine_failure(error):
                 raise
             raise ValueError(f"ansatz failed{place_of(error)}: {type(error).__name__}: {error}") from error
         jets = tuple(u) if isinstance(u, (tuple, list)) else (u,)
@@ -297,7 +302,7 @@ class Problem:
         try:
             found = self.solution(Points(points))
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_machine_failure(error):
                 raise
             raise ValueError(f"solution failed{place_of(error)}: {type(error).__name__}: {error}") from error
         return _stack(found, len(points), "solution", len(self.fields))
@@ -313,7 +318,7 @@ def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
     try:
         result = condition.residual(u, p)
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_machine_failure(error):
             raise  # no mistake of the residual's: whoever asked may try fewer points
         raise ValueError(f"{what} failed{place_of(error)}: {type(error).__name__}: {error}") from error
     return _stack(result, len(p), what)

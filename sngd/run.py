@@ -11,12 +11,14 @@ import torch
 from sngd.agreement import DivergedRanksError
 from sngd.allocation import OutOfMemoryError
 from sngd.audience import Audience
+from sngd.breakdown import telling_how_to_go_on
 from sngd.checkpoint import CheckpointError
 from sngd.collectives import Ranks, connect
 from sngd.config import RunConfig
+from sngd.device_errors import DeviceError
 from sngd.devices import pick_device, pick_threads
 from sngd.failures import LostRankError, RankFailedError
-from sngd.folder import Source, claim_folder
+from sngd.folder import Claim, Source, claim_folder
 from sngd.launcher import Launch, detect, job_deadline
 from sngd.stopping import Stopping, end_with_parent
 from sngd.train import Trained, train
@@ -73,6 +75,19 @@ def _train_followed(
         if ranks.rank == 0:
             print(f"{claim.folder} is finished: {claim.finished}; nothing is left to do")
         return None
+    with telling_how_to_go_on(device, claim.folder):
+        return _train_claimed(run, source, launch, ranks, device, quiet, claim)
+
+
+def _train_claimed(
+    run: RunConfig,
+    source: Source,
+    launch: Launch,
+    ranks: Ranks,
+    device: torch.device,
+    quiet: bool,
+    claim: Claim,
+) -> Trained:
     if ranks.rank:
         return train(run, ranks, device, folder=claim.folder, earlier=claim.earlier, ended=claim.ended)
     audience = Audience(claim, run, source, launch, ranks.origin, device, quiet)
@@ -104,7 +119,7 @@ def _end_by(error: Exception, ranks: Ranks) -> None:
     if ranks.size == 1 or isinstance(error, LostRankError):
         return
     common = isinstance(error, (ValueError, DivergedRanksError))
-    told = common or isinstance(error, CheckpointError)
+    told = common or isinstance(error, (CheckpointError, DeviceError))
     text = str(error) if told else f"{type(error).__name__}: {error}"
     if not ranks.fail(text, common=common):
         if not isinstance(error, OutOfMemoryError):  # which names the rank by itself

@@ -172,7 +172,8 @@ def render(
     """
     first, *rest = template.splitlines()
     stated = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", template, re.MULTILINE))
-    lines = [first, f"# sngd submit {shlex.join(arguments)}"]
+    said = " ".join(shlex.join(arguments).split("\n"))  # a flag of several lines would leave the comment
+    lines = [first, f"# sngd submit {said}"]
     lines += [f"#SBATCH --{name}{value and '='}{value}" for name, value in (stated | dict(options)).items()]
     for line in rest:
         if line == _COMMON:

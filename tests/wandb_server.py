@@ -21,6 +21,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.received: list[bytes] = []
 
     @property
     def address(self) -> str:
@@ -66,7 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        self.server.received.append(body)
+        return body
 
     def _reply(self, content: dict[str, Any]) -> None:
         data = json.dumps(content).encode()

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["Writing"]
+__all__ = ["THREAD", "Writing"]
+
+THREAD = "sngd-checkpoint"  # begins the name of the thread that writes
 
 
 class Writing:
@@ -23,7 +25,7 @@ class Writing:
 
     def begin(self, write: Callable[[], Path | None]) -> None:
         """Start one, after the one before."""
-        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="sngd-checkpoint")
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix=THREAD)
         self._coming = self._thread.submit(write)
 
     def over(self, wait: bool) -> bool:

@@ -14,17 +14,21 @@ from typing import Any
 import rich.box
 import rich.console
 import rich.table
+import torch
 from torch import Tensor
 
 from sngd.audience import PICTURES, draw
+from sngd.certificate import agreement, certify
+from sngd.checks import whole
 from sngd.coefficient import Coefficient
 from sngd.commands.common import restore, result_parser
 from sngd.conservation import conservation
 from sngd.devices import pick_device
 from sngd.domain import Box
-from sngd.evaluate import Evaluation, residual_norms, time_axis
+from sngd.evaluate import Evaluation, time_axis
 from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
 from sngd.fields import coefficient_values
+from sngd.folder import RESULT
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
 from sngd.norms import sobolev_errors
@@ -33,6 +37,8 @@ from sngd.tracking.base import plain
 
 __all__ = ["evaluate", "export", "plot"]
 
+# Of the evaluation where none are asked for.
+_POINTS = 100_000
 # Points that carry derivatives: so many of them take as long as all others.
 _POINTS_WITH_SLOPES = 10_000
 
@@ -41,28 +47,37 @@ def evaluate(given: list[str]) -> int:
     """The command `sngd eval`."""
     parser = result_parser(
         "eval",
-        "Errors of a finished run against the known solution, if there is one, and the residual of every "
-        "condition, on points that no run trains on: tables on a terminal, JSON elsewhere.",
+        "Errors of a finished run against the known solution, if there is one, and residuals of every "
+        "condition on points that no run trains on, beside those that the run has recorded: tables on a "
+        "terminal, JSON elsewhere.",
     )
-    parser.add_argument("--points", type=int, default=100_000, help="evaluation points (default 100000)")
+    parser.add_argument(
+        "--points",
+        type=int,
+        help="evaluation points (default 100000), and those of residuals (default: as many as were recorded)",
+    )
+    parser.add_argument(
+        "--dtype", choices=["float64", "float32"], default="float64", help="of residuals (default float64)"
+    )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--json", action="store_true", help="JSON on a terminal too")
     options = parser.parse_args(given)
-    if options.points < 1:
+    if options.points is not None and options.points < 1:
         raise ValueError(f"--points={options.points} must be ≥ 1")
+    points = options.points or _POINTS
     run, network, theta = restore(options.run, options.checkpoint)
     device = pick_device(options.device, Launch("alone"))
     network, theta = network.to(theta.dtype, device), theta.to(device)
-    evaluation = Evaluation(run.problem, network, options.points, theta.dtype, device)
-    report: dict[str, Any] = {"problem": run.problem.name, "points": options.points}
+    evaluation = Evaluation(run.problem, network, points, theta.dtype, device)
+    report: dict[str, Any] = {"problem": run.problem.name, "points": points}
     report |= evaluation.errors(theta)
     report["over_time"] = evaluation.over_time(theta)
     found = coefficient_values(run.problem, theta)
     report["coefficients"] = {name: _beside(c, found[name]) for name, c in run.problem.unknowns.items()}
-    few = min(options.points, _POINTS_WITH_SLOPES)
+    few = min(points, _POINTS_WITH_SLOPES)
     report["h1"] = _errors_with_slopes(run.problem, network, theta, evaluation.points[:few])
     report["conserved"] = _drifts(run.problem, network, theta)
-    report["residuals"] = residual_norms(run.problem, network, theta, few)
+    report |= _certificates(run.problem, network, theta, options)
     if options.json or not sys.stdout.isatty():
         print(json.dumps(plain(report), indent=2))
     else:
@@ -70,6 +85,40 @@ def evaluate(given: list[str]) -> int:
         console = rich.console.Console(highlight=False, emoji=False, markup=False)
         _show(report, options.run, run.problem, console)
     return 0
+
+
+def _certificates(
+    problem: Problem, network: AnyNetwork, theta: Tensor, options: argparse.Namespace
+) -> dict[str, Any]:
+    """The certificate anew, the one that the run has recorded, and whether they agree.
+
+    Raises:
+        ValueError: residuals cannot be evaluated.
+    """
+    recorded, why = _recorded(options.run)
+    points = options.points or (recorded or {}).get("points")
+    now = certify(problem, network, theta, points, getattr(torch, options.dtype))
+    if not now["conditions"]:
+        raise ValueError("; ".join(now["notes"]))
+    if options.checkpoint != "last":
+        why = f"--checkpoint={options.checkpoint}, the run has recorded that of its last step"
+    found = {"agrees": None, "why": why, "conditions": {}} if why else agreement(recorded or {}, now)
+    norms = {name: {key: c[key] for key in ("points", "rms", "max")} for name, c in now["conditions"].items()}
+    if found["agrees"] is False:
+        print(f"warning: the certificate is not that of {RESULT}: {found['why']}", file=sys.stderr)
+    return {"residuals": norms, "certificate": now, "recorded": recorded, "agreement": found}
+
+
+def _recorded(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """The certificate of result.json; None and the reason where it holds none."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None, f"{RESULT} is missing or damaged"
+    found = result.get("certificate") if isinstance(result, dict) else None
+    if isinstance(found, dict) and found.get("conditions") and whole(found.get("points"), 1):
+        return found, ""
+    return None, f"{RESULT} holds no certificate: the run was told to end, or is of an older version"
 
 
 def _errors_with_slopes(problem: Problem, network: AnyNetwork, theta: Tensor, x: Tensor) -> dict[str, Any]:
@@ -123,8 +172,29 @@ def _show(report: dict[str, Any], folder: Path, problem: Problem, console: rich.
         about = ("conserved", "relative drift", "of which quadrature")
         drifts = [(name, drift["drift"], drift["quadrature"]) for name, drift in report["conserved"].items()]
         console.print(_table(about, drifts))
-    norms = [(name, n["rms"], n["max"]) for name, n in report["residuals"].items()]
-    console.print(_table(("residual of", "root mean square", "largest"), norms))
+    _show_certificate(report, console)
+
+
+def _show_certificate(report: dict[str, Any], console: rich.console.Console) -> None:
+    """Residuals beside those that the run has recorded, and what follows from them."""
+    now, old, found = (report[name] for name in ("certificate", "recorded", "agreement"))
+    heads = ["residual of", "root mean square", "largest"]
+    rows: list[list[Any]] = [[name, c["rms"], c["max"]] for name, c in now["conditions"].items()]
+    if found["conditions"]:
+        heads += ["recorded", "apart by", "recorded", "apart by"]
+        for row in rows:
+            before, apart = old["conditions"][row[0]], found["conditions"][row[0]]
+            row += [before["rms"], apart["rms"], before["max"], apart["max"]]
+    console.print(_table(heads, rows))
+    console.print(f"{now['summary']} [{now['dtype']} on {now['device']}, {now['points']:,} points]")
+    for note in now["notes"]:
+        console.print(note)
+    if found["agrees"] is None:
+        console.print(f"not compared with the run's own: {found['why']}")
+    elif found["agrees"]:
+        console.print(f"agrees with what the run recorded ({old['dtype']} on {old['device']})")
+    else:
+        console.print(f"DOES NOT AGREE with what the run recorded: {found['why']}")
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]], form: str = ".2e") -> rich.table.Table:

@@ -93,6 +93,11 @@ class Region:
         """The domain, by its older name."""
         return self.domain
 
+    @property
+    def measure(self) -> float | None:
+        """Length, area or volume over the coordinates that are not held; None where it is not known."""
+        return None
+
     def sample(
         self,
         start: int,

@@ -5,6 +5,11 @@
 
 with k = 1, m = 1, n = 4.
 
+For k < π/2, where k² is below the first eigenvalue of −d²/dx² on [−1, 1], there is a maximum principle:
+comparison with cos kx/cos k and with the solution (cos kx/cos k − 1)/k² of −v″ − k²v = 1 bounds the error by
+max|boundary residual|/cos k + (1/cos k − 1)/k² max|equation's|. For larger k resonance forbids any such
+constant that does not depend on the distance to the eigenvalues, and there is none here.
+
 Source: Wang, Teng and Perdikaris, "Understanding and mitigating gradient flow pathologies in physics-informed
 neural networks", SIAM J. Sci. Comput. 43, 2021 (arXiv 2001.04536), there with the opposite sign of the
 equation.
@@ -12,7 +17,7 @@ equation.
 
 from __future__ import annotations
 
-from math import pi
+from math import cos, pi
 from typing import Any
 
 import torch
@@ -20,6 +25,7 @@ import torch
 from sngd.domain import Box
 from sngd.jet import Jet, laplacian
 from sngd.problem import Condition, Points, Problem
+from sngd.stability import Stability
 
 __all__ = ["helmholtz"]
 
@@ -62,4 +68,9 @@ def helmholtz(
         Condition("equation", equation, domain.interior, interior),
         Condition("boundary", zero, domain.boundary(), boundary, weight=boundary_weight),
     ]
-    return Problem(domain, conditions, solution=solution, name="helmholtz")
+    stability = None
+    if 0 < wavenumber < pi / 2:
+        inverse = 1 / cos(wavenumber)
+        constants = {"equation": (inverse - 1) / wavenumber**2, "boundary": inverse}
+        stability = Stability(constants, source="maximum principle below the first eigenvalue")
+    return Problem(domain, conditions, solution=solution, stability=stability, name="helmholtz")

@@ -3,6 +3,10 @@
     −u″ + u³ = f on (−1, 1),   u′(±1) = 0
     f such that u = cos πx
 
+The error has −e″ + c e = r with c = u² + u u* + u*² ≥ ¾ cos² πx. Comparison with v = 8/3 + (1 − cos
+2πx)/(4π²), which has −v″ + ¾ cos² πx v ≥ 1 and v′(±1) = 0, and for the slopes with v + x²/2, bounds it by
+(8/3 + 1/(2π²)) max|equation's residual| + (½ + 8/3 + 1/(2π²)) max|that of slopes|.
+
 Source: the nonlinear energy of E and Yu, "The Deep Ritz Method", 2018, in one dimension, as taken up by
 Müller and Zeinhofer, ICML 2023.
 """
@@ -17,6 +21,7 @@ import torch
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
+from sngd.stability import Stability
 
 __all__ = ["nonlinear"]
 
@@ -40,4 +45,6 @@ def nonlinear(interior: int = 512, boundary: int = 64) -> Problem:
         Condition("equation", equation, domain.interior, interior),
         Condition("slope", slope, domain.boundary(), boundary),
     ]
-    return Problem(domain, conditions, solution=solution, name="nonlinear")
+    most = 8 / 3 + 1 / (2 * pi**2)
+    stability = Stability({"equation": most, "slope": 1 / 2 + most}, source="comparison")
+    return Problem(domain, conditions, solution=solution, stability=stability, name="nonlinear")

@@ -3,6 +3,8 @@
     u_t + c u_x = 0,   x periodic on [0, 2π], 0 < t < 1,   u(x, 0) = sin x
     u = sin(x − c t)
 
+Along characteristics the error e has de/dt = r: it is at most max|initial residual| + t max|equation's|.
+
 Source: the convection problem of Krishnapriyan et al., "Characterizing possible failure modes in
 physics-informed neural networks", NeurIPS 2021, where plain PINNs fail from c = 20 on; here c = 30.
 """
@@ -18,6 +20,7 @@ from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
+from sngd.stability import Stability
 
 __all__ = ["transport"]
 
@@ -45,5 +48,6 @@ def transport(speed: float = 30.0, interior: int = 2048, initial: int = 512) -> 
         conditions,
         solution=solution,
         conserved=[Conserved("mass", lambda u, p: u), Conserved("energy", lambda u, p: u * u)],
+        stability=Stability({"equation": 1.0, "initial": 1.0}, source="characteristics"),
         name="transport",
     )

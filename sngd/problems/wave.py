@@ -4,6 +4,10 @@
     u(x, 0) = Σ_k a_k sin kπx,   u_t(x, 0) = 0,   u(0, t) = u(1, t) = 0
     u = Σ_k a_k sin kπx cos kπct
 
+d'Alembert's formula, with the residuals continued oddly over both ends, bounds the error by max|e₀| + t
+max|e₁| + t²/2 max|r|, e₀ and e₁ being the residuals of shape and velocity at t = 0. Every end that the two
+characteristics of a point pass on their way back to t = 0 adds its residual once: ⌈2ct⌉ times at most.
+
 with c = 2. One mode, sin πx cos 2πt, is the default; modes={1: 1.0, 4: 0.5} is the harder pair sin πx cos 2πt
 + ½ sin 4πx cos 8πt of Wang, Yu and Perdikaris, "When and why PINNs fail to train: a neural tangent kernel
 perspective", J. Comput. Phys. 449, 2022 (arXiv 2007.14527).
@@ -12,7 +16,7 @@ perspective", J. Comput. Phys. 449, 2022 (arXiv 2007.14527).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import pi
+from math import ceil, pi
 from typing import Any
 
 import torch
@@ -21,6 +25,7 @@ from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.jet import Jet, d
 from sngd.problem import Condition, Points, Problem
+from sngd.stability import Stability
 
 __all__ = ["wave"]
 
@@ -74,10 +79,12 @@ def wave(
         Condition("initial", start, domain.face(t=0), initial),
         Condition("walls", held, domain.boundary("x"), walls),
     ]
+    constants = {"equation": 1 / 2, "initial": 2.0, "walls": float(ceil(2 * speed))}
     return Problem(
         domain,
         conditions,
         solution=solution,
         conserved=[Conserved("energy", lambda u, p: d(u, T) ** 2 + speed**2 * d(u, X) ** 2)],
+        stability=Stability(constants, source="d'Alembert's formula"),
         name="wave",
     )

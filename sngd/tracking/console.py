@@ -156,6 +156,8 @@ class Console(Writer):
         name, reason = self._info.get("name", "run"), last.get("stop_reason", "done")
         self._say(f"{name}: {reason} after {steps} steps, {_clock(last.get('seconds', 0.0))}")
         self._say(f"relative L2 error {error}, loss {loss}")
+        if summary := (last.get("certificate") or {}).get("summary"):
+            self._say(summary)
         if self._info.get("run_dir"):
             self._say(f"written to {self._info['run_dir']}")
             if reason in RESUMABLE:

@@ -17,7 +17,7 @@ def _clean(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    for name in ("GLOO_SOCKET_IFNAME", "MPI4PY_MPIABI", "TORCHELASTIC_USE_AGENT_STORE"):
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "MPI4PY_MPIABI", "TORCHELASTIC_USE_AGENT_STORE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -72,8 +72,8 @@ def test_without_mpi4py_the_remedy_is_told(monkeypatch):
 
 def test_an_address_that_others_can_reach_is_chosen(monkeypatch):
     known = {"first": "127.0.1.1", "second": "10.0.0.2"}
-    monkeypatch.setattr(bootstrap, "_resolved", known.get)
-    monkeypatch.setattr(bootstrap, "_source_towards", lambda host: {"second": "10.0.0.1"}.get(host))
+    monkeypatch.setattr(bootstrap, "resolved", known.get)
+    monkeypatch.setattr(bootstrap, "source_towards", lambda host: {"second": "10.0.0.1"}.get(host))
     assert bootstrap._own_address(["first", "first"]) == "127.0.0.1"
     assert bootstrap._own_address(["first", "second"]) == "10.0.0.1"
     assert bootstrap._own_address(["second", "first"]) == "10.0.0.2"

@@ -1,6 +1,7 @@
 """What is handed to Slurm, and the mistakes that are told before."""
 
 import re
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
@@ -46,6 +47,23 @@ def dry(capsys, *arguments):
     assert main(["submit", *arguments, "--dry-run"]) == 0
     script = capsys.readouterr().out
     return script, dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE))
+
+
+def test_the_script_holds_nothing_of_the_environment(capsys, monkeypatch):
+    key = secrets.token_hex(20)
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "PYTHONPATH"):
+        monkeypatch.setenv(name, key)
+    for more in ([], ["--array", "0-3"], ["--preemptible"]):
+        assert key not in dry(capsys, "small.py", *more)[0]
+
+
+def test_a_flag_of_several_lines_is_no_line_of_the_script(capsys):
+    notes = "first\n#SBATCH --account=other\ntouch stray\n"
+    script, _ = dry(capsys, "small.py", "--tracking.notes", notes)
+    head, _, rest = script.partition("\nset -- ")
+    (line,) = [line for line in head.splitlines() if "account" in line or "stray" in line]
+    assert line.startswith("# sngd submit small.py ")
+    assert rest.startswith(f"small.py --tracking.notes '{notes}'\n")
 
 
 def refused(capsys, *arguments):

@@ -116,7 +116,7 @@ def test_eval_on_a_terminal_is_for_people_unless_json_is_asked_for(copies, capsy
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()]
     rows = {line[0]: line[1:] for line in lines}
     for condition, norms in told["residuals"].items():
-        assert rows[condition] == [f"{norms['rms']:.2e}", f"{norms['max']:.2e}"]
+        assert rows[condition][:2] == [f"{norms['rms']:.2e}", f"{norms['max']:.2e}"]
     if name == "heat":
         numbers = told["relative_l2"], told["h1"]["u"]["norm"], told["max_error"]
         assert rows["u"] == [f"{number:.2e}" for number in numbers]
