@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.results import write
+from sngd.bench.machine import commit
 from tests.faults.kills import campaign, undisturbed
 from tests.faults.starts import Forks
 
@@ -22,11 +23,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    revision = commit()
     with tempfile.TemporaryDirectory() as folder, Forks(hurry=0.2) as forks:
         above = Path(folder)
         reference = undisturbed(forks, above / "undisturbed")
         found = campaign(options.count, options.seed, above, forks, reference)
-    print(f"written to {write('kills', found)}")
+    print(f"written to {write('kills', {'commit': revision, **found})}")
 
 
 if __name__ == "__main__":
