@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,7 @@ from tests.faults import traps
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(Path(__file__).with_name("small.py"))
+_TELL = signal.SIGUSR2  # has a forked process write its stacks
 PATIENCE = 120.0  # seconds after which a process that still runs is a failure
 
 
@@ -106,10 +109,20 @@ class Start:
         """Exit code and standard error, once launcher and ranks have ended by themselves."""
         try:
             wait_until(self.ended, "launcher and ranks have ended", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._stacks()}") from None
         finally:
             self.kill()
         code = self.process.exitcode if hasattr(self.process, "exitcode") else self.process.returncode
         return code, self.said()
+
+    def _stacks(self) -> str:
+        """Where the processes stand that are still there."""
+        left = [pid for pid in [self.pid, *self.known] if runs(pid)]
+        for pid in left:
+            os.kill(pid, _TELL)
+        time.sleep(1)
+        return f"{left} of {[self.pid, *self.known]} are left; standard error:\n{self.said()}"
 
     def kill(self) -> None:
         """All that is left of it."""
@@ -234,6 +247,7 @@ def _drop_capabilities() -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    faulthandler.register(_TELL, file=2)
     import traceback
 
     from sngd.cli import main

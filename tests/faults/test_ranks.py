@@ -51,7 +51,7 @@ def by_hand(forks: Forks, folder: Path, port: int, agent: bool, *flags: str) -> 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_rank_without_a_launcher_is_named_by_the_other(forks, folder, reference, table, victim):
-    store = host_rendezvous(2)
+    store = host_rendezvous()
     ranks = by_hand(forks, folder, store.port, True)
     at_step(folder, 4)
     os.kill(ranks[victim].pid, signal.SIGKILL)
@@ -72,7 +72,7 @@ def _first_words(said: str) -> str:
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_stopped_rank(forks, folder, reference, table, victim):
-    store = host_rendezvous(2)
+    store = host_rendezvous()
     ranks = by_hand(forks, folder, store.port, True, "--timeout-seconds", "2")
     at_step(folder, 4)
     os.kill(ranks[victim].pid, signal.SIGSTOP)
@@ -115,7 +115,7 @@ def test_a_killed_launcher(forks, folder, reference, table):
 
 def test_a_lost_rendezvous(forks, folder, reference, table):
     """The store ends, the ranks live."""
-    code = "from sngd.collectives import host_rendezvous as h; s = h(2); print(s.port, flush=True); input()"
+    code = "from sngd.collectives import host_rendezvous as h; s = h(); print(s.port, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as store:
