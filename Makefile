@@ -29,9 +29,9 @@ train: install ## train the heat equation on all GPUs, or else on all CPU cores
 test: install ## run all tests but those that start launchers
 	$(BIN)/python -m pytest tests -m "not launch" $(ARGS)
 
-test-launch: install .venv/mpich/bin/mpirun ## run the tests that start torchrun, MPI, DeepSpeed and Slurm
+test-launch: install .venv/mpich/bin/mpirun ## run the tests that start torchrun, MPI, DeepSpeed and Slurm, and kill runs
 	@if ls tests/launch/test_*.py >/dev/null 2>&1; then set -x; \
-	  $(BIN)/python -m pytest tests/launch -m launch $(ARGS); \
+	  $(BIN)/python -m pytest tests/launch tests/faults -m launch $(ARGS); \
 	else echo "tests/launch holds no tests yet"; fi
 
 lint: install ## check style, formatting, types, the arrows between modules, and bandit's list of dangers

@@ -16,7 +16,8 @@ from torch import Tensor
 from sngd import plot
 from sngd.config import RunConfig, describe
 from sngd.evaluate import time_axis
-from sngd.folder import HISTORY, RESULT, Claim, Fence, Source, open_folder, versions
+from sngd.fence import Fence, opening
+from sngd.folder import HISTORY, RESULT, Claim, Source, open_folder, unwritable, versions
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
 from sngd.stopping import TOLD_TO_END
@@ -48,7 +49,7 @@ class Audience(Writer):
         launch: how it was started.
         origin: the same in one line.
         device: of this rank.
-        quiet: nothing on the console.
+        quiet: nothing on the console but warnings.
 
     Raises:
         ValueError: a tracker's package is missing.
@@ -66,9 +67,10 @@ class Audience(Writer):
     ) -> None:
         super().__init__()
         self.claim, self.run, self.source, self.launch, self.origin = claim, run, source, launch, origin
-        self._figures = SystemFigures(device)
+        self._figures, self._quiet = SystemFigures(device), quiet
         self._fence: Fence | None = None
-        files = [HistoryFile(claim.folder / HISTORY), ResultFile(claim.folder / RESULT)]
+        self._history = HistoryFile(claim.folder / HISTORY)
+        files = [self._history, ResultFile(claim.folder / RESULT)]
         trackers = make_hooks(run.tracking, claim.folder, (lambda line: None) if quiet else print)
         self.hooks: list[Writer] = [*files, *trackers, Console(quiet=quiet)]
 
@@ -82,14 +84,27 @@ class Audience(Writer):
         return {"fields": fields, "versions": versions(), "tracker": tracker_id(self.claim.folder)}
 
     def start(self, info: Values) -> None:
-        """Make the folder, now that the problem has proved sound."""
-        self._fence = open_folder(self.claim, self.run, self.source, self.launch, info["plan"])
+        """Make the folder, now that the problem has proved sound.
+
+        Raises:
+            ValueError: it cannot be written to, or another run has claimed it meanwhile.
+        """
         told = {**info, "launch": self.origin, "replace": self.claim.replace}
+        try:
+            with opening(self.claim.folder):
+                self._fence = open_folder(self.claim, self.run, self.source, self.launch, info["plan"])
+                self._history.start(told)
+        except OSError as error:
+            raise ValueError(unwritable(self.claim.folder, error)) from error
         for hook in self.hooks:
-            hook.start(told)
+            if hook is not self._history:
+                hook.start(told)
 
     def step(self, record: Values) -> None:
-        """Add the machine's figures."""
+        """Add the machine's figures; warnings are told even where nothing else is."""
+        if self._quiet:
+            for text in record.get("warnings") or ():
+                print(f"warning: {text}", file=sys.stderr, flush=True)
         told = {**record, "system": self._figures.sample()}
         for hook in self.hooks:
             hook.step(told)

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ import torch
 
 from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig, describe, digest
+from sngd.fence import OWNER, Fence
 from sngd.launcher import Launch
 from sngd.stopping import RESUMABLE
 from sngd.tracking import write_whole
@@ -24,9 +24,18 @@ from sngd.tracking import write_whole
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
 
-__all__ = ["Claim", "Fence", "Source", "Standing", "check_folder", "claim_folder", "open_folder", "versions"]
+__all__ = [
+    "Claim",
+    "Source",
+    "Standing",
+    "check_folder",
+    "claim_folder",
+    "open_folder",
+    "unwritable",
+    "versions",
+]
 
-CONFIG, HISTORY, RESULT, OWNER = "config.json", "history.jsonl", "result.json", "owner.json"
+CONFIG, HISTORY, RESULT = "config.json", "history.jsonl", "result.json"
 # Fields that a run may change when it goes on: none but the precision has a part in what a step computes.
 _FREE = {
     *("max_steps", "max_seconds", "target_error", "evaluate_every", "evaluate_points"),
@@ -59,12 +68,14 @@ class Claim:
         earlier: the checkpoint to go on from.
         replace: an earlier start was lost before its first checkpoint; what it wrote is replaced.
         finished: how the run in it has ended, empty where there is something left to do.
+        ended: the same of a run that was lost after its last checkpoint, before it could write its result.
     """
 
     folder: Path
     earlier: Checkpoint | None = None
     replace: bool = False
     finished: str = ""
+    ended: str = ""
 
 
 def claim_folder(run: RunConfig, ranks: Ranks, launch: Launch, resume: bool) -> Claim:
@@ -97,7 +108,7 @@ def _look(run: RunConfig, launch: Launch, resume: bool) -> Claim:
         if taken := check_folder(folder):
             raise ValueError(taken)
         return Claim(folder)
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or _is_empty(folder):
         if taken := check_folder(folder):
             raise ValueError(taken)
         return Claim(folder)
@@ -106,7 +117,10 @@ def _look(run: RunConfig, launch: Launch, resume: bool) -> Claim:
         return Claim(folder, replace=True)
     earlier = Checkpoint.load(folder)
     _refuse_differences(run, folder, "checkpoint", earlier.about.get("fields", {}))
-    return Claim(folder, earlier, finished=_finished(run, folder, earlier))
+    reason, told = _end(run, folder, earlier)
+    if told:
+        return Claim(folder, earlier, finished=f"{reason} after {earlier.step} steps")
+    return Claim(folder, earlier, ended=reason)
 
 
 def _named(run: RunConfig, launch: Launch) -> Path:
@@ -125,7 +139,7 @@ def _named(run: RunConfig, launch: Launch) -> Path:
 
 def check_folder(folder: Path | None) -> str | None:
     """Why a folder cannot be that of a new run, None when it can."""
-    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder is not None and folder.exists() and not (folder.is_dir() and _is_empty(folder)):
         hint = "go on with the run in it by --resume, " if Checkpoint.exists(folder) else ""
         return f"run_dir={str(folder)!r} exists; nothing is overwritten: {hint}name another or remove it"
     if folder is not None:
@@ -135,6 +149,11 @@ def check_folder(folder: Path | None) -> str | None:
                 f"run_dir={str(folder)!r} cannot be made: {str(above)!r} is no folder that can be written to"
             )
     return None
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is in it but what starts have left aside that were killed before they claimed it."""
+    return all(path.name.startswith(f".{CONFIG}.") for path in folder.iterdir())
 
 
 def _check_fit(run: RunConfig, folder: Path) -> None:
@@ -191,20 +210,23 @@ def _value(leaves: Mapping[str, Any], key: str) -> Any:
     return leaves.get(key, below or None)
 
 
-def _finished(run: RunConfig, folder: Path, earlier: Checkpoint) -> str:
-    """How a run has ended for good, empty where it has something left to do."""
-    result = _read(folder / RESULT) or {}
-    reason = result.get("stop_reason")
-    if reason == "max_steps" or not reason:
+def _end(run: RunConfig, folder: Path, earlier: Checkpoint) -> tuple[str, bool]:
+    """How a run has ended for good, empty where it has something left to do; whether its result says so."""
+    result = _read(folder / RESULT)
+    reason = (result or {}).get("stop_reason") or earlier.reason or "max_steps"
+    if reason == "max_steps":
         over = earlier.step >= run.max_steps
     elif reason == "max_seconds":
         over = run.max_seconds is not None and earlier.seconds >= run.max_seconds
-    elif reason == "target_error":
+    elif reason == "target_error" and result is not None:
         error = result.get("relative_l2")
         over = run.target_error is not None and error is not None and error <= run.target_error
+    elif reason == "target_error":
+        before = earlier.about.get("fields", {}).get("target_error")
+        over = None not in (run.target_error, before) and run.target_error >= before
     else:
         over = reason not in RESUMABLE
-    return f"{reason or 'max_steps'} after {earlier.step} steps" if over else ""
+    return (reason, result is not None) if over else ("", False)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -215,47 +237,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-class Fence:
-    """Keeps a start that has been given up for lost out of the folder that another one goes on in.
-
-    A batch system that loses sight of a machine starts the job again elsewhere, while the old processes may
-    still run. Each start puts a file of its own into the folder; whoever finds another's has been replaced.
-
-    Args:
-        folder: the run folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / OWNER
-        self._mine: tuple[int, int] | None = None
-
-    def take_over(self, launch: Launch) -> None:
-        """The folder is this process's from now on."""
-        owner = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "job": launch.job,
-            "restart": launch.restart,
-            "started": datetime.now().isoformat(timespec="seconds"),
-        }
-        write_whole(self.path, json.dumps(owner) + "\n")
-        self._mine = self._look()
-
-    def lost(self) -> bool:
-        """Whether another process has taken over."""
-        found = self._look()
-        return None not in (self._mine, found) and found != self._mine
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = self.path.stat()
-        except OSError:  # removed, or out of reach for the moment
-            return None
-        return status.st_ino, status.st_mtime_ns
-
-
 def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, plan: Any) -> Fence:
-    """Make the folder, or take it over, and write down what the run is.
+    """Take a folder over, within `opening`, and write down what the run is.
 
     Args:
         claim: the folder.
@@ -265,7 +248,7 @@ def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, pl
         plan: lines that say how memory and traffic are arranged.
 
     Raises:
-        ValueError: it cannot be made, or another run has claimed it meanwhile.
+        ValueError: it cannot be written to, or another run has claimed it meanwhile.
     """
     folder, fence = claim.folder, Fence(claim.folder)
     again = claim.replace or claim.earlier is not None
@@ -285,17 +268,27 @@ def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, pl
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not again:
-            with (folder / CONFIG).open("x") as stream:
-                stream.write(text)
+            write_whole(folder / CONFIG, text, new=True)
         fence.take_over(launch)
+        for name in (CONFIG, HISTORY, RESULT, OWNER):  # left aside by a start that was killed
+            for path in folder.glob(f".{name}.*"):
+                path.unlink(missing_ok=True)
         if again:
             write_whole(folder / CONFIG, text)
             (folder / RESULT).unlink(missing_ok=True)  # it is not finished any more
-    except FileExistsError:  # another run has claimed the folder meanwhile
-        raise ValueError(check_folder(folder)) from None
+    except (FileExistsError, FileNotFoundError) as error:  # another run has claimed the folder meanwhile
+        raise ValueError(check_folder(folder) or unwritable(folder, error)) from None
     except OSError as error:
-        raise ValueError(f"run_dir={str(folder)!r} cannot be made: {error.strerror}") from error
+        raise ValueError(unwritable(folder, error)) from error
     return fence
+
+
+def unwritable(folder: Path, error: OSError) -> str:
+    """What to tell of a folder that cannot be written to."""
+    return (
+        f"run_dir={str(folder)!r} cannot be written to ({error.strerror}): free space, mend "
+        "its permissions, or name another folder"
+    )
 
 
 def versions() -> dict[str, str]:

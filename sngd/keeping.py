@@ -113,7 +113,8 @@ class Keeper:
     def started(self, earlier: int) -> None:
         """The run is about to begin, from the step of an earlier start or from 0."""
         self._whole = earlier
-        if self.store is not None and self.ranks.rank == 0:
+        superseded = self._lost is not None and self._lost()
+        if self.store is not None and self.ranks.rank == 0 and not superseded:
             self.store.clear(earlier)
 
     def close(self) -> None:

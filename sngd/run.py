@@ -89,7 +89,7 @@ def _train_claimed(
     claim: Claim,
 ) -> Trained:
     if ranks.rank:
-        return train(run, ranks, device, folder=claim.folder, earlier=claim.earlier)
+        return train(run, ranks, device, folder=claim.folder, earlier=claim.earlier, ended=claim.ended)
     audience = Audience(claim, run, source, launch, ranks.origin, device, quiet)
     deadline = launch.deadline or (job_deadline(launch.job) if launch.job else None)
     with contextlib.closing(audience):
@@ -102,6 +102,7 @@ def _train_claimed(
             earlier=claim.earlier,
             stopping=Stopping(deadline, audience.lost),
             about=audience.about,
+            ended=claim.ended,
         )
         audience.draw_pictures(trained)
     return trained

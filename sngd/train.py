@@ -53,6 +53,7 @@ def train(
     earlier: Checkpoint | None = None,
     stopping: Stopping | None = None,
     about: Callable[[], dict[str, Any]] = dict,
+    ended: str = "",
 ) -> Trained:
     """Train a network until a target or a budget is reached.
 
@@ -65,6 +66,8 @@ def train(
         earlier: go on from there, with the steps that the run would have taken if it had not stopped.
         stopping: what may ask the run to stop; signals alone when absent.
         about: what checkpoints say of the run, in plain values.
+        ended: why the earlier start had ended when it was lost, before it could say so: the result is written
+            and no step taken. Empty where there are steps to take.
 
     Raises:
         CheckpointError: the last checkpoint could not be written.
@@ -76,7 +79,7 @@ def train(
         ValueError: a mistake in the problem.
     """
     with naming_out_of_memory(lambda: _lacking(run, ranks)):
-        if earlier is not None and earlier.step >= run.max_steps:
+        if earlier is not None and earlier.step >= run.max_steps and not ended:
             raise ValueError(f"max_steps={run.max_steps} must exceed the {earlier.step} steps that are done")
         findings = _earlier_findings(earlier)
         with stopping or Stopping() as stops:
@@ -87,6 +90,7 @@ def train(
             try:
                 loop = _Loop(stage, device, _Carried(ranks, told, keeper, stops, findings, about), earlier)
                 loop.begin()
+                loop.reason = loop.ended = ended
                 while stage := loop.run_through():
                     carried = loop.carried
                     del loop  # its memory
@@ -162,8 +166,9 @@ class _Loop:
         else:
             self._restore(earlier)
         self.began = clock(device) - self.seconds  # now: an optimizer may have loaded a library for seconds
-        self.reason = ""
-        self.record = dict[str, Any]()
+        self.reason = self.ended = ""
+        steps, loss = stage.steps + self.taken, self.stepper.state.loss
+        self.record: dict[str, Any] = {"step": steps, "seconds": self.seconds, "loss": loss}
         self.score: float | None = None  # what checkpoints are compared by: the error, or the loss
         self.traffic = dict(ranks.traffic)  # up to the step that runs
 
@@ -196,9 +201,9 @@ class _Loop:
 
     def run_through(self) -> Stage | None:
         """Take the steps of the stage; the next stage, None where the run has come to its end."""
-        for number in range(self.taken + 1, self.run.max_steps + 1):
+        while not self.reason and self.taken < self.run.max_steps:
             try:
-                self.step(number)
+                self.step(self.taken + 1)
             except (ResidualError, NonFiniteMatrixError) as error:  # on every rank
                 if self.taken:  # the last good state
                     self.keep()
@@ -207,8 +212,6 @@ class _Loop:
                     raise
                 why = self.objective.explain(self.stepper.state.theta)
                 raise NonFiniteMatrixError(f"{error}; {why}" if why else str(error)) from error
-            if self.reason:
-                break
         theta, taken = self.stepper.state.theta, self.stage.steps + self.taken
         return next_stage(self.stage, self.reason or "max_steps", theta, taken, self.seconds)
 
@@ -270,7 +273,7 @@ class _Loop:
         peak = torch.tensor(peak_bytes(self.device), dtype=torch.int64, device=self.device)
         memory = int(self.ranks.gather(peak, "control").max())
         theta, account = self.stage.all(self.stepper.state.theta), self._whole_account()
-        if self.reason != "superseded":
+        if self.reason not in ("superseded", self.ended):
             self.keep()
         network = self.stage.joined().to(self.dtype, self.device)
         trained = Trained({"stop_reason": self.reason}, theta, network, self.carried.spectra)
@@ -360,6 +363,7 @@ class _Loop:
             watch=self.watch.save(),
             random=random_states(ranks, self.device),
             about=self.carried.about(),
+            reason=self.reason,
         )
         self.keeper.keep(checkpoint, self.score)
 

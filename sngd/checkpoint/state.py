@@ -45,6 +45,7 @@ class Checkpoint:
         random: (R, …) bytes, the state of torch's generators on every rank. Nothing of ours draws from them;
             a user's residual may.
         about: fields of the config, versions, the tracker's id.
+        reason: why the run has ended here; empty where it goes on.
         skipped: damaged checkpoints that were newer than this one; not stored.
     """
 
@@ -67,6 +68,7 @@ class Checkpoint:
     watch: dict[str, Any] = field(default_factory=dict)
     random: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.uint8))
     about: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
     skipped: tuple[str, ...] = ()
 
     def encoded(self) -> tuple[Any, dict[str, Stored]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from sngd.tracking.base import Values, Writer, plain
 
@@ -18,7 +19,8 @@ class HistoryFile(Writer):
     """One JSON object a line and a step (JSON Lines), on disk as soon as the step is done.
 
     A run that goes on from step s of a checkpoint (info["resumed"] = s) keeps its records of steps ≤ s; later
-    steps were lost with the process that took them and are taken again.
+    steps were lost with the process that took them and are taken again. Lines that cannot be written (full
+    disk) are kept, told of once, and written with the next one that can.
 
     Args:
         path: created by `start`. It must not exist yet unless the run goes on, or info["replace"] is true.
@@ -32,7 +34,8 @@ class HistoryFile(Writer):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self.path = Path(path)
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
+        self._kept, self._whole, self._told = b"", 0, False
 
     def start(self, info: Values) -> None:
         """Create the file, or cut it back to the step that the run goes on from."""
@@ -41,12 +44,15 @@ class HistoryFile(Writer):
             self._cut_back(resumed)
         if info.get("replace") and not resumed:
             self.path.unlink(missing_ok=True)
-        self._file = self.path.open("a" if resumed else "x", encoding="utf-8")
+        if not resumed:
+            self.path.touch(exist_ok=False)
+        self._file = self.path.open("ab", buffering=0)  # at the end, also after a cut
+        self._whole = self._file.tell()
 
     def _cut_back(self, resumed: int) -> None:
         records = read_history(self.path) if self.path.exists() else []
         kept = [record for record in records if record.get("step", 0) <= resumed]
-        if [record.get("step") for record in kept] != list(range(1, resumed + 1)):  # a full disk, a lost file
+        if [record.get("step") for record in kept] != list(range(1, resumed + 1)):  # a lost file
             logging.getLogger(__name__).warning(
                 "history %s does not hold every step up to %d, which the run goes on from", self.path, resumed
             )
@@ -61,14 +67,40 @@ class HistoryFile(Writer):
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, after a last try to write what it lacks."""
+        if self._kept and self._file is not None:
+            self._write_kept()
+        if lacking := self._kept.count(b"\n"):
+            logging.getLogger(__name__).warning(
+                "history %s ends without the last %d steps", self.path, lacking
+            )
+            self._kept = b""
         self._abandon()
 
     def _write(self, record: Values) -> None:
         if self._file is None:
             raise ValueError("step() before start() or after end()")
-        self._file.write(json.dumps(plain(record), allow_nan=False) + "\n")
-        self._file.flush()
+        self._kept += json.dumps(plain(record), allow_nan=False).encode() + b"\n"
+        self._write_kept()
+
+    def _write_kept(self) -> None:
+        """Write all that is kept, or nothing of it."""
+        file = self._file
+        assert file is not None
+        try:
+            if (written := file.write(self._kept)) != len(self._kept):
+                file.write(self._kept[written:])  # raises what stopped the first one
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                file.truncate(self._whole)
+            if not self._told:
+                self._told = True
+                logging.getLogger(__name__).warning(
+                    "history %s: %s; its lines are kept until they can be written", self.path, error.strerror
+                )
+            return
+        self._whole += len(self._kept)
+        self._kept, self._told = b"", False
 
     def _abandon(self, error: Exception | None = None) -> None:
         if self._file is not None:
@@ -117,14 +149,39 @@ class ResultFile(Writer):
         write_whole(self.path, json.dumps(plain(result), indent=2, allow_nan=False) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file aside and put it in place whole: whoever looks finds the old one or the new one."""
+def write_whole(path: Path, text: str, *, new: bool = False) -> None:
+    """Write a file aside and put it in place whole: whoever looks finds the old one or the new one.
+
+    Args:
+        path: of the file.
+        text: its content.
+        new: there must be none yet.
+
+    Raises:
+        FileExistsError: there is one, and it was to be new.
+        OSError: it cannot be written.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        if not new:
+            os.replace(aside, path)
+        else:
+            _link(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _link(aside: Path, path: Path) -> None:
+    """Give a file a name that nothing has yet."""
+    try:
+        os.link(aside, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if path.exists():  # no hard links here: a window of microseconds stays open
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(aside, path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sngd.adaptive import R3
 from sngd.causal import Causal
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
-from sngd.folder import Claim, Fence, Source, Standing, claim_folder, open_folder
+from sngd.fence import Fence, opening
+from sngd.folder import Claim, Source, Standing, claim_folder, open_folder
 from sngd.launcher import Launch
 from sngd.marching import Marching
 from sngd.problems import heat
@@ -139,12 +141,69 @@ def test_what_no_step_depends_on_may_change(tmp_path):
         ({"stop_reason": "max_seconds"}, {"max_seconds": 3.0}, ""),
         ({"stop_reason": "target_error", "relative_l2": 9e-7}, {}, "target_error after 4 steps"),
         ({"stop_reason": "target_error", "relative_l2": 9e-7}, {"target_error": 1e-7}, ""),
-        ({}, {"max_steps": 4}, "max_steps after 4 steps"),
     ],
 )
 def test_a_finished_run_has_nothing_left_to_do_unless_its_budget_grows(tmp_path, result, changes, finished):
     _begin(_run(tmp_path), **result)
     assert _claim(_run(tmp_path, **changes)).finished == finished
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes", "ended"),
+    [
+        ("", {}, ""),
+        ("", {"max_steps": 4}, "max_steps"),
+        ("max_steps", {"max_steps": 4}, "max_steps"),
+        ("max_steps", {"max_steps": 5}, ""),
+        ("max_seconds", {"max_seconds": 2.0}, "max_seconds"),
+        ("max_seconds", {"max_seconds": 3.0}, ""),
+        ("target_error", {}, "target_error"),
+        ("target_error", {"target_error": 1e-7}, ""),
+        ("stalled", {"max_steps": 100}, "stalled"),
+        ("terminated", {}, ""),
+    ],
+)
+def test_a_run_that_was_lost_before_its_result_is_ended_without_a_step(tmp_path, reason, changes, ended):
+    run = _run(tmp_path)
+    _begin(run, step=0)
+    about = {"fields": {"target_error": 1e-6}}
+    dataclasses.replace(_checkpoint(), reason=reason, about=about).save(tmp_path)
+    claim = _claim(_run(tmp_path, **changes))
+    assert (claim.ended, claim.finished) == (ended, "")
+    (tmp_path / "result.json").write_text(json.dumps({"stop_reason": reason, "relative_l2": 9e-7}))
+    assert (claim.ended == "") == (_claim(_run(tmp_path, **changes)).finished == "")
+
+
+def test_what_killed_starts_have_left_aside_is_nobodys_run(tmp_path):
+    (tmp_path / ".config.json.1234").write_text('{"fie')
+    run = _run(tmp_path)
+    assert _claim(run) == _claim(run, resume=False) == Claim(tmp_path)
+    (tmp_path / ".owner.json.99").touch()
+    with pytest.raises(ValueError, match="exists; nothing is overwritten"):
+        _claim(run, resume=False)
+    (tmp_path / ".owner.json.99").unlink()
+    _begin(run)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_start_waits_for_another_one_that_opens_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("sngd.fence._LOCK_SECONDS", 0.1)
+    seen = []
+    with opening(tmp_path / "run"), opening(tmp_path / "run"):  # but not for ever
+        seen.append("second")
+    monkeypatch.setattr("sngd.fence._LOCK_SECONDS", 30.0)
+
+    def second() -> None:
+        with opening(tmp_path / "run"):
+            seen.append("third")
+
+    thread = threading.Thread(target=second)
+    with opening(tmp_path / "run"):
+        thread.start()
+        time.sleep(0.1)
+        assert seen == ["second"]
+    thread.join(timeout=30)
+    assert seen == ["second", "third"]
 
 
 def test_a_job_of_slurm_has_a_folder_that_its_restarts_find(tmp_path, monkeypatch):

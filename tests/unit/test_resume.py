@@ -166,6 +166,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(name, tmp_path):
     assert [step for step, _ in resumed.spectra] == [step for step, _ in whole.spectra]
 
 
+def test_a_run_that_was_lost_before_its_result_ends_without_a_step(tmp_path):
+    run = _run(SNGD(rank=24))
+    whole, _ = _train(run, tmp_path)
+    earlier = Checkpoint.load(tmp_path)
+    assert earlier.reason == "max_steps"
+    hook, left = Follow(), sorted(tmp_path.rglob("*"))
+    again = train(
+        run, LocalRanks(), CPU, hooks=[hook], folder=tmp_path, earlier=earlier, ended=earlier.reason
+    )
+    assert hook.records == []
+    assert torch.equal(again.theta, whole.theta)
+    assert sorted(tmp_path.rglob("*")) == left
+    for key in ("steps", "loss", "stop_reason", "relative_l2"):
+        assert hook.result[key] == whole.result[key]
+
+
 def test_a_mixed_run_that_has_gone_over_to_float64_stays_there(tmp_path):
     run = _run(SNGD(rank=24), precision="mixed", max_steps=60)
     whole, undisturbed = _train(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -9,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -75,20 +76,59 @@ def test_history_never_overwrites(tmp_path: Path) -> None:
     assert (tmp_path / "h").read_text() == "kept"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_told_once_and_does_not_stop_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+class HalfFull:
+    """A file on a disk that takes so many bytes more."""
+
+    def __init__(self, file: BinaryIO, room: int) -> None:
+        self.file, self.room = file, room
+
+    def write(self, content: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self.file.write(content[: self.room])
+        self.room -= written
+        return written
+
+    def truncate(self, size: int) -> None:
+        self.room += self.file.tell() - size
+        self.file.truncate(size)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 200])
+def test_lines_that_a_full_disk_does_not_take_are_told_once_and_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, room: int
 ) -> None:
     hook = HistoryFile(tmp_path / "h")
     hook.start(INFO)
-    hook._file = open("/dev/full", "w")  # noqa: SIM115
-    for step in range(5):
+    hook._file = disk = HalfFull(hook._file, room)
+    for step in range(9):
+        if step == 5:
+            assert (tmp_path / "h").read_bytes().count(b"\n") == len(read_history(tmp_path / "h")) < 5
+            disk.room = 10**6
         hook.step(record(step))
     hook.end(RESULT)
+    assert [line["step"] for line in read_history(tmp_path / "h")] == list(range(9))
     assert len(caplog.records) == 1
     assert caplog.records[0].levelno == logging.WARNING
     assert "No space left" in caplog.text
     assert str(tmp_path / "h") in caplog.text
+
+
+def test_a_history_that_lacks_its_last_steps_says_how_many(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = HistoryFile(tmp_path / "h")
+    hook.start(INFO)
+    hook.step(record(0))
+    hook._file = HalfFull(hook._file, 3)
+    hook.step(record(1))
+    hook.step(record(2))
+    hook.end(RESULT)
+    assert "lacks the last 2 steps" in caplog.text
+    assert [line["step"] for line in read_history(tmp_path / "h")] == [0]
 
 
 def test_the_warning_reaches_standard_error_without_any_set_up(tmp_path: Path) -> None:
