@@ -13,6 +13,7 @@ from sngd.adaptive import R3
 from sngd.causal import Causal
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
+from sngd.config import describe
 from sngd.folder import Claim, Fence, Source, Standing, claim_folder, open_folder
 from sngd.launcher import Launch
 from sngd.marching import Marching
@@ -106,7 +107,7 @@ def test_another_run_is_refused_with_every_difference(tmp_path):
 def test_a_run_does_not_go_on_with_what_it_began_without(tmp_path, added):
     _begin(_run(tmp_path))
     (field,) = added
-    with pytest.raises(ValueError, match=rf"{field} was None, now is {{'{field}.type': "):
+    with pytest.raises(ValueError, match=rf"{field} was None, now is '{type(added[field]).__name__}'"):
         _claim(_run(tmp_path, **added))
 
 
@@ -116,8 +117,19 @@ def test_coefficients_that_are_added_make_another_run(tmp_path):
     problem = Problem(
         plain.domain, plain.conditions, solution=plain.solution, coefficients={"k": 1.0}, name=plain.name
     )
-    with pytest.raises(ValueError, match=r"coefficients was \{\}, now is \{'problem.coefficients.k': 1"):
+    with pytest.raises(ValueError, match=r"problem\.coefficients was \{\}, now is 'k';"):
         _claim(dataclasses.replace(run, problem=problem))
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_every_difference(tmp_path):
+    """Its folder was copied here."""
+    run, other = _run(tmp_path / "run"), _run(tmp_path / "other", seed=3, network=MLP((4, 5)))
+    _begin(run)
+    about = {"fields": describe(other), "versions": {}}
+    dataclasses.replace(_checkpoint(6), about=about).save(run.run_dir)
+    with pytest.raises(ValueError, match="the checkpoint in .* is another one") as caught:
+        _claim(run)
+    assert "network.hidden was [4, 5], now is [4, 4]; seed was 3, now is 0; name another" in str(caught.value)
 
 
 def test_what_no_step_depends_on_may_change(tmp_path):
