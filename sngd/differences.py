@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -19,8 +18,8 @@ _LONGEST, _BEFORE = 60, 12
 def differences(saved: Mapping[str, Any], run: RunConfig, free: Collection[str] = ()) -> list[str]:
     """Fields that differ, in the order of the config: "network.hidden was [4, 4], now is [4, 5]".
 
-    A field that an older version did not know had the value that is its default now. Of a part of another kind,
-    e.g. another optimizer, no fields are compared.
+    A field that an older version did not know had the value that is its default now. Of a part of another
+    kind, e.g. another optimizer, no fields are compared.
 
     Args:
         saved: what `describe` said of the earlier start.
@@ -57,9 +56,8 @@ def _between(was: Any, now: Any, owner: Any, key: str) -> Iterator[str]:
     if was == now or (was in nothing and now in nothing):
         return
     was, now = _by_name(was), _by_name(now)
-    if not (isinstance(was, Mapping) and isinstance(now, Mapping) and was and now) or was.get(
-        "type"
-    ) != now.get("type"):
+    parts = isinstance(was, Mapping) and isinstance(now, Mapping) and was and now
+    if not parts or was.get("type") != now.get("type"):
         yield _told(key, _short(was), _short(now))
     elif list(was) != list(now) and all(isinstance(x, Mapping) for x in (*was.values(), *now.values())):
         yield _told(key, ", ".join(was), ", ".join(now))
@@ -85,7 +83,8 @@ def _short(value: Any) -> Any:
 def _told(key: str, was: Any, now: Any) -> str:
     """One difference, of long values the place."""
     first, second = repr(was), repr(now)
-    start = max(0, len(os.path.commonprefix([first, second])) - _BEFORE)
+    pairs = enumerate(zip(first, second, strict=False))
+    start = max(0, next((at for at, (a, b) in pairs if a != b), 0) - _BEFORE)
     return f"{key} was {_cut(first, start)}, now is {_cut(second, start)}"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sngd.checkpoint import Checkpoint
+from sngd.checkpoint import Checkpoint, Store
 from sngd.config import RunConfig, describe, digest
 from sngd.differences import differences
 from sngd.launcher import Launch
@@ -25,7 +25,17 @@ from sngd.tracking import write_whole
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
 
-__all__ = ["Claim", "Fence", "Source", "Standing", "check_folder", "claim_folder", "open_folder", "versions"]
+__all__ = [
+    "Claim",
+    "Fence",
+    "Source",
+    "Standing",
+    "check_folder",
+    "claim_folder",
+    "kept_checkpoints",
+    "open_folder",
+    "versions",
+]
 
 CONFIG, HISTORY, RESULT, OWNER = "config.json", "history.jsonl", "result.json", "owner.json"
 # Fields that a run may change when it goes on: none but the precision has a part in what a step computes.
@@ -317,4 +327,18 @@ class Standing:
             return Standing(text, not resumable, resumable)
         if not Checkpoint.exists(folder):
             return Standing("no checkpoint yet: it runs, or was lost before the first one")
-        return Standing(f"no result yet: it runs, or was lost after step {Checkpoint.load(folder).step}")
+        whole = [one.step for one in Store(folder).all() if not Store(folder).verdict(one.path)]
+        after = f"after step {whole[0]}" if whole else "and none of its checkpoints is whole"
+        return Standing(f"no result yet: it runs, or was lost {after}")
+
+
+def kept_checkpoints(folder: Path) -> list[str]:
+    """A line for each checkpoint of a run folder, the newest first: step, whether the best, what is wrong."""
+    store, lines = Store(folder), []
+    found = store.all()
+    best = store.best(found)
+    for one in found:
+        wrong = store.verdict(one.path)
+        marks = [*["best"] * (one == best), *[f"damaged: {wrong}"] * bool(wrong)]
+        lines.append(f"{one.path}{': ' if marks else ''}{', '.join(marks)}")
+    return [*lines, *(f"{path}: set aside" for path in store.set_aside())]

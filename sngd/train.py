@@ -188,7 +188,11 @@ class _Loop:
         restore_random_state(earlier.random, self.ranks.rank, device)
 
     def begin(self, earlier: Path | None) -> None:
-        """Tell the hooks, which make the run folder; `earlier` is the checkpoint that the run goes on from."""
+        """Tell the hooks, which make the run folder.
+
+        Args:
+            earlier: checkpoint that the run goes on from.
+        """
         folder, resumed = self.keeper.folder, self.stage.steps + self.taken
         if self.ranks.rank == 0:
             told = None if folder is None else str(folder)

@@ -79,8 +79,9 @@ def copied(tensors: dict[str, Stored], whole: bool = True) -> dict[str, Stored]:
 
 
 def _copied(x: Tensor) -> Tensor:
-    """A copy; its strides are those of x, where x is dense: products of the same numbers in another order of
-    memory round differently.
+    """A copy with the strides of x, where x is dense.
+
+    Products of the same numbers in another order of memory round differently.
     """
     return torch.empty_like(x.detach(), device="cpu").copy_(x.detach())
 

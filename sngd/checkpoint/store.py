@@ -21,6 +21,7 @@ __all__ = ["FOLDER", "CheckpointError", "Kept", "Store"]
 FOLDER, MANIFEST, SUMS = "checkpoints", "manifest.json", "SHA256SUMS"
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
+_ASIDE = "damaged-"
 _HASHED_AT_ONCE = 1 << 22
 
 
@@ -61,6 +62,10 @@ class Store:
             if (match := _NAME.fullmatch(path.name)) and path.is_dir():
                 found.append(Kept(int(match[1]), int(match[2] or 0), path))
         return sorted(found, reverse=True)
+
+    def set_aside(self) -> list[Path]:
+        """Damaged ones, renamed by a run that went on from an earlier one."""
+        return sorted(self.folder.glob(f"{_ASIDE}*"))
 
     def write(
         self,
@@ -198,7 +203,7 @@ def _score(one: Kept) -> float | None:
 
 def _set_aside(path: Path) -> None:
     number = 0
-    while (target := path.with_name(f"damaged-{path.name}{f'-{number}' if number else ''}")).exists():
+    while (target := path.with_name(f"{_ASIDE}{path.name}{f'-{number}' if number else ''}")).exists():
         number += 1
     path.rename(target)
 
