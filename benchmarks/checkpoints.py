@@ -29,6 +29,7 @@ from torch.distributed import checkpoint as dcp  # noqa: TID251
 from benchmarks.results import write
 from sngd import MLP, SNGD, Adam, RunConfig
 from sngd.assembly import build_objective
+from sngd.bench.machine import commit
 from sngd.checkpoint import Checkpoint, copied
 from sngd.collectives import LocalRanks
 from sngd.composite import build_network
@@ -196,7 +197,7 @@ def main() -> None:
             f"{one['bytes'] / 1e6:.1f} MB",
             flush=True,
         )
-    print(f"written to {write('checkpoints', {'runs': found})}")
+    print(f"written to {write('checkpoints', {'commit': commit(), 'runs': found})}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ def test_every_figure_is_written(tmp_path, monkeypatch, capsys):
     checkpoints.main()
     (file,) = tmp_path.glob("*/checkpoints.json")
     written = json.loads(file.read_text())
-    assert {"torch", "commit"} <= written["machine"].keys()
+    assert "torch" in written["machine"]
+    assert "commit" in written
     assert set(written["runs"]) == {"sngd", "adam"}
     for figures in written["runs"].values():
         assert figures["parameters"] == 3 * 6 + 2 * 42 + 7
