@@ -184,11 +184,18 @@ class TorchRanks:
         group: the group, None for the default one, which must be initialised.
         roll: finds out who is left when a collective fails.
         origin: how these ranks were started, in one line.
+        timeout: after which a collective of the side group fails; torch's when absent.
     """
 
-    def __init__(self, group: Any = None, roll: RollCall | None = None, origin: str = "") -> None:
+    def __init__(
+        self,
+        group: Any = None,
+        roll: RollCall | None = None,
+        origin: str = "",
+        timeout: timedelta | None = None,
+    ) -> None:
         self.group = group
-        self.roll, self.origin = roll, origin
+        self.roll, self.origin, self._timeout = roll, origin, timeout
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
         self._meter = Meter()
@@ -334,7 +341,10 @@ class TorchRanks:
         """A process group of the same ranks on the CPU; the first call makes it, on every rank at once."""
         if self._side is None:
             with self._waiting("side group"):
-                self._side = dist.new_group(backend="gloo")
+                members = dist.get_process_group_ranks(self.group or dist.group.WORLD)
+                self._side = dist.new_group(
+                    members, self._timeout, backend="gloo", use_local_synchronization=True
+                )
         return self._side
 
     def fail(self, text: str, common: bool) -> bool:
@@ -345,6 +355,8 @@ class TorchRanks:
         """Leave the group."""
         if self.roll:
             self.roll.close()
+        if self._side is not None and self.group is not None:
+            dist.destroy_process_group(self._side)
         dist.destroy_process_group(self.group)
 
 
@@ -384,7 +396,7 @@ def connect(device: torch.device, launch: Launch, timeout_seconds: float = 600.0
             f"{first_line(error)}; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network to use"
         ) from error
     origin = launch.describe(device.type, backend, timeout_seconds, str(met))
-    return TorchRanks(None, RollCall(launch, met) if launch.size > 1 else None, origin)
+    return TorchRanks(None, RollCall(launch, met) if launch.size > 1 else None, origin, timeout)
 
 
 def _backend(device: torch.device) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sngd.checkpoint import Checkpoint
+from sngd.checkpoint import Checkpoint, Store
 from sngd.config import RunConfig, describe, digest
+from sngd.differences import differences
 from sngd.fence import OWNER, Fence
 from sngd.launcher import Launch
 from sngd.stopping import RESUMABLE
@@ -30,6 +31,7 @@ __all__ = [
     "Standing",
     "check_folder",
     "claim_folder",
+    "kept_checkpoints",
     "open_folder",
     "unwritable",
     "versions",
@@ -178,36 +180,11 @@ def _refuse_differences(run: RunConfig, folder: Path, what: str, saved: Mapping[
     Raises:
         ValueError: fields differ that a step depends on; it lists them.
     """
-    before = {key: value for key, value in _leaves(saved) if key.split(".")[0] not in _FREE}
-    now = dict(_leaves(json.loads(json.dumps(describe(run)))))
-    # a field that was None or empty, and has fields of its own now, is no leaf any more
-    differing = [
-        f"{key} was {value!r}, now is {_value(now, key)!r}"
-        for key, value in before.items()
-        if key not in now or now[key] != value
-    ]
-    if differing:
+    if saved and (found := differences(saved, run, _FREE)):
         raise ValueError(
             f"the {what} in {str(folder)!r} is another one and cannot go on with this config: "
-            f"{'; '.join(differing)}; name another run_dir"
+            f"{'; '.join(found)}; name another run_dir"
         )
-
-
-def _leaves(fields: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Fields in fields, by dotted names; one that holds none is a field itself."""
-    found: list[tuple[str, Any]] = []
-    for name, value in fields.items():
-        if isinstance(value, Mapping) and value:
-            found += _leaves(value, f"{above}{name}.")
-        else:
-            found.append((above + name, value))
-    return found
-
-
-def _value(leaves: Mapping[str, Any], key: str) -> Any:
-    """A field by its dotted name: a leaf, or all that stands below; None where it is absent."""
-    below = {name: value for name, value in leaves.items() if name.startswith(f"{key}.")}
-    return leaves.get(key, below or None)
 
 
 def _end(run: RunConfig, folder: Path, earlier: Checkpoint) -> tuple[str, bool]:
@@ -336,4 +313,18 @@ class Standing:
             return Standing(text, not resumable, resumable)
         if not Checkpoint.exists(folder):
             return Standing("no checkpoint yet: it runs, or was lost before the first one")
-        return Standing(f"no result yet: it runs, or was lost after step {Checkpoint.load(folder).step}")
+        whole = [one.step for one in Store(folder).all() if not Store(folder).verdict(one.path)]
+        after = f"after step {whole[0]}" if whole else "and none of its checkpoints is whole"
+        return Standing(f"no result yet: it runs, or was lost {after}")
+
+
+def kept_checkpoints(folder: Path) -> list[str]:
+    """A line for each checkpoint of a run folder, the newest first: step, whether the best, what is wrong."""
+    store, lines = Store(folder), []
+    found = store.all()
+    best = store.best(found)
+    for one in found:
+        wrong = store.verdict(one.path)
+        marks = [*["best"] * (one == best), *[f"damaged: {wrong}"] * bool(wrong)]
+        lines.append(f"{one.path}{': ' if marks else ''}{', '.join(marks)}")
+    return [*lines, *(f"{path}: set aside" for path in store.set_aside())]

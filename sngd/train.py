@@ -89,7 +89,7 @@ def train(
             told = hooks if ranks.rank == 0 else ()
             try:
                 loop = _Loop(stage, device, _Carried(ranks, told, keeper, stops, findings, about), earlier)
-                loop.begin()
+                loop.begin(None if earlier is None else earlier.path)
                 loop.reason = loop.ended = ended
                 while stage := loop.run_through():
                     carried = loop.carried
@@ -177,27 +177,38 @@ class _Loop:
         run, device = self.run, self.device
         self.rejected, self.seconds = earlier.rejected, earlier.seconds
         self.carried.spectra, self.carried.account = list(earlier.spectra), dict(earlier.traffic)
+        before = earlier.precision or run.precision
         self.schedule.load(earlier.schedule, self.taken)
         self.objective.reweigh(earlier.weights.to(dtype=self.dtype, device=device))
         state = self.objective.evaluate_new_points(self.stage.start)
-        # balanced losses were scaled, not summed anew: as they were, to the last digit
-        losses = earlier.losses.to(device)
-        state = replace(state, losses=losses, loss=float(losses.sum()))
+        if before == run.precision:
+            # balanced losses were scaled, not summed anew: as they were, to the last digit
+            losses = earlier.losses.to(device)
+            state = replace(state, losses=losses, loss=float(losses.sum()))
+        else:
+            self.findings.add("precision", earlier.step, _changed(before, run.precision, earlier, state))
         warm = bool(run.warmup_steps) and self.taken <= run.warmup_steps
         self.stepper = self._start(run.warmup if warm else run.optimizer, state)
         self.stepper.load(earlier.optimizer)
+        if before != run.precision:
+            # another object: gradients that belong to this state are taken anew
+            self.stepper.state = replace(self.stepper.state, theta=self.stepper.state.theta.clone())
         self.watch.load(earlier.watch)
         restore_random_state(earlier.random, self.ranks.rank, device)
 
-    def begin(self) -> None:
-        """Tell the hooks, which make the run folder."""
+    def begin(self, earlier: Path | None) -> None:
+        """Tell the hooks, which make the run folder.
+
+        Args:
+            earlier: checkpoint that the run goes on from.
+        """
         folder, resumed = self.keeper.folder, self.stage.steps + self.taken
         if self.ranks.rank == 0:
             told = None if folder is None else str(folder)
             self.carried.info = run_info(self.stage, self.objective, resumed, told)
         for hook in self.hooks:
             hook.start(self.carried.info)
-        self.keeper.started(resumed)
+        self.keeper.started(resumed, earlier)
 
     def run_through(self) -> Stage | None:
         """Take the steps of the stage; the next stage, None where the run has come to its end."""
@@ -253,7 +264,7 @@ class _Loop:
         self.watch.after(number, step, self.stepper.state, report, settled, last)
         if report.sigma is not None and (self.reason or number & (number - 1) == 0):
             self.carried.spectra.append((step, report.sigma.cpu()))
-        self.score = error if run.problem.solution is not None else self.stepper.state.loss
+        self.score = self._score(number, error)
         if self.ranks.rank == 0:
             self.record = self._record(number, seconds, error, report)
             if self.reason == "superseded":
@@ -263,6 +274,12 @@ class _Loop:
         self._tell_of_checkpoints()
         if due and not self.reason:  # the last step's is written by finish
             self.keep()
+
+    def _score(self, number: int, error: float | None) -> float | None:
+        """What checkpoints are compared by; None where the state is one on the way to the problem itself."""
+        if self.stage.number + 1 < len(self.stage.networks) or not self.schedule.settled(number):
+            return None
+        return error if self.run.problem.solution is not None else self.stepper.state.loss
 
     def finish(self) -> Trained:
         """The result, after a last checkpoint; where another start has taken over, nothing is written.
@@ -361,6 +378,7 @@ class _Loop:
             slab_seconds=self.stage.seconds,
             findings=self.findings.save(),
             watch=self.watch.save(),
+            precision=self.run.precision,
             random=random_states(ranks, self.device),
             about=self.carried.about(),
             reason=self.reason,
@@ -371,6 +389,11 @@ class _Loop:
         for path, step in self.keeper.finished(wait):
             for hook in self.hooks:
                 hook.saved(path, step)
+
+
+def _changed(before: str, now: str, earlier: Checkpoint, state: State) -> str:
+    losses = f"loss {float(earlier.losses.sum()):.3g} there, {state.loss:.3g} here"
+    return f"precision was {before} up to step {earlier.step} and is {now} from there on: {losses}"
 
 
 def clock(device: torch.device) -> float:

@@ -11,9 +11,9 @@ tensors, but not its own index, which is a pickle: reading one runs whatever cod
 
 from __future__ import annotations
 
-from sngd.checkpoint.encoding import Share
+from sngd.checkpoint.encoding import Share, copied
 from sngd.checkpoint.state import Checkpoint
 from sngd.checkpoint.store import CheckpointError, Store
 from sngd.checkpoint.writing import Writing
 
-__all__ = ["Checkpoint", "CheckpointError", "Share", "Store", "Writing"]
+__all__ = ["Checkpoint", "CheckpointError", "Share", "Store", "Writing", "copied"]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Share", "Stored", "decode", "encode"]
+__all__ = ["Share", "Stored", "copied", "decode", "encode"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ Stored = Tensor | Share
 
 
 def encode(value: Any, tensors: dict[str, Stored], name: str = "state") -> Any:
-    """The value as JSON; its tensors are copied to the CPU and added to `tensors`.
+    """The value as JSON; its tensors are added to `tensors`, which `copied` copies.
 
     Args:
         value: what to keep.
@@ -49,25 +49,39 @@ def encode(value: Any, tensors: dict[str, Stored], name: str = "state") -> Any:
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, Share):
-        tensors[name] = Share(_copied(value.own), value.rank, value.ranks)
-        return {"tensor": name}
-    if isinstance(value, Tensor):
-        tensors[name] = _copied(value)
+    if isinstance(value, (Tensor, Share)):
+        while name in tensors:  # keys may have dots
+            name += "'"
+        tensors[name] = value
         return {"tensor": name}
     if isinstance(value, (list, tuple)):
         items = [encode(one, tensors, f"{name}.{i}") for i, one in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, dict):
+        if odd := [key for key in value if not isinstance(key, (int, str))]:
+            raise TypeError(f"{name} has the key {odd[0]!r}, which a checkpoint cannot keep")
         return {"dict": [[key, encode(one, tensors, f"{name}.{key}")] for key, one in value.items()]}
     raise TypeError(f"{name} is {type(value).__name__}, which a checkpoint cannot keep")
 
 
-def _copied(x: Tensor) -> Tensor:
-    """A copy on the CPU with memory of its own: training goes on while it is written.
+def copied(tensors: dict[str, Stored], whole: bool = True) -> dict[str, Stored]:
+    """Copies on the CPU, with memory of their own: training goes on while they are written.
 
-    Its strides are those of x, where x is dense: products of the same numbers in another order of memory
-    round differently.
+    Args:
+        tensors: by name.
+        whole: those that are no shares, too.
+    """
+    return {
+        name: Share(_copied(x.own), x.rank, x.ranks) if isinstance(x, Share) else _copied(x)
+        for name, x in tensors.items()
+        if whole or isinstance(x, Share)
+    }
+
+
+def _copied(x: Tensor) -> Tensor:
+    """A copy with the strides of x, where x is dense.
+
+    Products of the same numbers in another order of memory round differently.
     """
     return torch.empty_like(x.detach(), device="cpu").copy_(x.detach())
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sngd.checkpoint.encoding import Stored, encode
+from sngd.checkpoint.encoding import Stored, copied, encode
 from sngd.checkpoint.store import Kept, Store
 
 __all__ = ["Checkpoint"]
@@ -42,11 +42,13 @@ class Checkpoint:
         slab_seconds: of training before that slab.
         findings: warnings so far.
         watch: what they are judged by.
+        precision: "float64", "float32" or "mixed"; empty where it is not known.
         random: (R, …) bytes, the state of torch's generators on every rank. Nothing of ours draws from them;
             a user's residual may.
         about: fields of the config, versions, the tracker's id.
         reason: why the run has ended here; empty where it goes on.
         skipped: damaged checkpoints that were newer than this one; not stored.
+        path: where it was read; not stored.
     """
 
     step: int
@@ -66,20 +68,22 @@ class Checkpoint:
     slab_seconds: float = 0.0
     findings: dict[str, Any] = field(default_factory=dict)
     watch: dict[str, Any] = field(default_factory=dict)
+    precision: str = ""
     random: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.uint8))
     about: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
     skipped: tuple[str, ...] = ()
+    path: Path | None = None
 
     def encoded(self) -> tuple[Any, dict[str, Stored]]:
-        """As JSON, and its tensors by name, copied."""
+        """As JSON, and its tensors by name, which are not copied."""
         tensors: dict[str, Stored] = {}
-        state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "skipped"}
-        return encode(state, tensors), tensors
+        return encode({f.name: getattr(self, f.name) for f in _stored()}, tensors), tensors
 
     def save(self, run_folder: Path, keep: int = 2) -> Path:
         """Write it into a run folder, at once."""
-        path = Store(run_folder, keep).write(self.step, *self.encoded())
+        plain, tensors = self.encoded()
+        path = Store(run_folder, keep).write(self.step, plain, copied(tensors))
         assert path is not None
         return path
 
@@ -97,11 +101,16 @@ class Checkpoint:
         store = Store(run_folder)
         wanted = _wanted(store, run_folder, which)
         skipped: list[str] = []
-        for one in wanted:
+        while wanted:
+            one = wanted.pop(0)
             try:
-                return _restored(store.read(one.path), tuple(skipped))
+                return _restored(store.read(one.path), tuple(skipped), one.path)
             except ValueError as error:
-                skipped.append(f"checkpoint {str(one.path)!r} cannot be read: {error}")
+                if one.path.exists():
+                    skipped.append(f"checkpoint {str(one.path)!r} cannot be read: {error}")
+                else:  # a run that goes on has removed it meanwhile, and has newer ones
+                    wanted = _wanted(store, run_folder, which)
+                    skipped.clear()
         if len(skipped) == 1:
             raise ValueError(f"{skipped[0]}; it is damaged, or no checkpoint")
         raise ValueError(f"no checkpoint of {str(run_folder)!r} can be read: {'; '.join(skipped)}")
@@ -130,8 +139,16 @@ def _wanted(store: Store, run_folder: Path, which: str) -> list[Kept]:
     return [one for one in found if str(one.step) == which]
 
 
-def _restored(state: dict[str, Any], skipped: tuple[str, ...]) -> Checkpoint:
-    names = [f.name for f in dataclasses.fields(Checkpoint) if f.name != "skipped"]
-    if lacking := [name for name in names if name not in state]:
+def _stored() -> list[dataclasses.Field[Any]]:
+    """Fields that a checkpoint keeps."""
+    return [f for f in dataclasses.fields(Checkpoint) if f.name not in ("skipped", "path")]
+
+
+def _restored(state: dict[str, Any], skipped: tuple[str, ...], path: Path) -> Checkpoint:
+    """A checkpoint of its state; fields that an older version did not have keep their defaults."""
+    missing = dataclasses.MISSING
+    needed = [f.name for f in _stored() if f.default is missing and f.default_factory is missing]
+    if lacking := [name for name in needed if name not in state]:
         raise ValueError(f"it lacks {', '.join(lacking)}: another version of sngd wrote it")
-    return Checkpoint(**{name: state[name] for name in names}, skipped=skipped)
+    given = {f.name: state[f.name] for f in _stored() if f.name in state}
+    return Checkpoint(**given, skipped=skipped, path=path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ __all__ = ["FOLDER", "CheckpointError", "Kept", "Store"]
 FOLDER, MANIFEST, SUMS = "checkpoints", "manifest.json", "SHA256SUMS"
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
+_ASIDE = "damaged-"
 _HASHED_AT_ONCE = 1 << 22
 
 
@@ -61,6 +63,10 @@ class Store:
                 found.append(Kept(int(match[1]), int(match[2] or 0), path))
         return sorted(found, reverse=True)
 
+    def set_aside(self) -> list[Path]:
+        """Damaged ones, renamed by a run that went on from an earlier one."""
+        return sorted(self.folder.glob(f"{_ASIDE}*"))
+
     def write(
         self,
         step: int,
@@ -70,6 +76,7 @@ class Store:
         group: Any = None,
         first: bool = True,
         lost: Callable[[], bool] | None = None,
+        mark: str = "",
     ) -> Path | None:
         """Write a checkpoint aside, sync it, and put it in place; then remove those that are no longer kept.
 
@@ -81,6 +88,8 @@ class Store:
             group: of ranks that hold shares, which all call this; None for this process alone.
             first: this is the rank that puts it in place.
             lost: whether the folder belongs to another process by now.
+            mark: keeps what is being written apart from what others write, e.g. a start of the same run that
+                was taken for dead; the same on every rank of the group.
 
         Returns:
             Its folder; None where nothing was put in place.
@@ -88,27 +97,29 @@ class Store:
         Raises:
             OSError: it cannot be written; those before are untouched.
         """
-        aside = self.folder / f".step-{step:09d}.partial"
+        aside = self.folder / f".step-{step:09d}-{mark or os.getpid()}.partial"
+        path = None
         try:
             index = write_tensors(aside, tensors, group)
             if not first:
                 return None
-            content = {"format": _FORMAT, "step": step, "score": score, "state": plain, "tensors": index}
+            known = score if score is not None and math.isfinite(score) else None
+            content = {"format": _FORMAT, "step": step, "score": known, "state": plain, "tensors": index}
             (aside / MANIFEST).write_text(json.dumps(content))
-            files = sorted(path for path in aside.iterdir() if path.name != SUMS)
-            (aside / SUMS).write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files))
-            for path in (aside / MANIFEST, aside / SUMS, aside):
-                _sync(path)
-            if lost is not None and lost():
+            # by their names: a file system that machines share lists those of others late
+            names = sorted({MANIFEST, *(chunk[2] for one in index.values() for chunk in one["chunks"])})
+            (aside / SUMS).write_text("".join(f"{_digest(aside / name)}  {name}\n" for name in names))
+            for new in (aside / MANIFEST, aside / SUMS, aside):
+                _sync(new)
+            if lost is None or not lost():
+                path = aside.rename(self._free(step))
+                for folder in (self.folder, self.folder.parent):
+                    _sync(folder)
+        finally:
+            if first and path is None:
                 shutil.rmtree(aside, ignore_errors=True)
-                return None
-            path = self._free(step)
-            aside.rename(path)
-            _sync(self.folder)
-        except OSError:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        self._prune()
+        if path is not None:
+            self._prune(path)
         return path
 
     def _free(self, step: int) -> Path:
@@ -116,24 +127,18 @@ class Store:
         again = max((one.again + 1 for one in self.all() if one.step == step), default=0)
         return self.folder / f"step-{step:09d}{f'.{again}' if again else ''}"
 
-    def _prune(self) -> None:
+    def _prune(self, newest: Path) -> None:
         """Remove all but the last few and the best; what cannot be removed is left."""
         found = self.all()
         best = self.best(found)
         for one in found[self.keep :]:
-            if one != best:
+            if one != best and one.path != newest:
                 _remove(one.path)
 
     def best(self, among: list[Kept] | None = None) -> Kept | None:
         """The one with the smallest score, the newest of several; None where none has one."""
-        scores = []
-        for one in self.all() if among is None else among:
-            try:
-                score = json.loads((one.path / MANIFEST).read_text())["score"]
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            if isinstance(score, (int, float)):
-                scores.append((score, -one.step, -one.again, one))
+        found = self.all() if among is None else among
+        scores = [(score, -one.step, -one.again, one) for one in found if (score := _score(one)) is not None]
         return min(scores)[-1] if scores else None
 
     def read(self, path: Path) -> dict[str, Any]:
@@ -148,6 +153,10 @@ class Store:
             if content["format"] != _FORMAT:
                 raise ValueError(f"{MANIFEST} has format {content['format']!r}, this version knows {_FORMAT}")
             state = decode(content["state"], read_tensors(path, content["tensors"]))
+        except OSError as error:
+            raise ValueError(f"{Path(error.filename or MANIFEST).name}: {error.strerror}") from error
+        except MemoryError:
+            raise
         except Exception as error:  # torch's own text is a page long and advises to run foreign code
             reason = str(error) if type(error) is ValueError else f"{MANIFEST}: {type(error).__name__}"
             raise ValueError(reason) from error
@@ -155,22 +164,46 @@ class Store:
             raise ValueError(f"{MANIFEST} holds no state")
         return state
 
-    def clear(self, after: int) -> None:
+    def verdict(self, path: Path) -> str:
+        """What is wrong with a checkpoint, by its checksums; empty if nothing is."""
+        try:
+            _verify(path)
+        except (OSError, ValueError) as error:
+            return str(error.strerror if isinstance(error, OSError) else error)
+        return ""
+
+    def clear(self, after: int, start: Path | None = None) -> None:
         """Before a run goes on from a step: drop what was being written, set aside what lies beyond.
 
         Args:
             after: the step. Later checkpoints are damaged, or it would not be the one: they are renamed.
+            start: the checkpoint. So are newer ones of the same step.
+
+        Raises:
+            OSError: they cannot be.
         """
         for path in self.folder.glob(".*") if self.folder.is_dir() else ():
             _remove(path)
         for one in self.all():
-            if one.step > after:
-                _set_aside(one.path)
+            if one.step < after or (one.step == after and start is None):
+                break
+            if start is not None and one.path.resolve() == start.resolve():
+                break
+            _set_aside(one.path)
+
+
+def _score(one: Kept) -> float | None:
+    """That of a checkpoint; None where it has none, or is damaged."""
+    try:
+        score = json.loads((one.path / MANIFEST).read_text())["score"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return score if isinstance(score, (int, float)) and math.isfinite(score) else None
 
 
 def _set_aside(path: Path) -> None:
     number = 0
-    while (target := path.with_name(f"damaged-{path.name}{f'-{number}' if number else ''}")).exists():
+    while (target := path.with_name(f"{_ASIDE}{path.name}{f'-{number}' if number else ''}")).exists():
         number += 1
     path.rename(target)
 

@@ -62,7 +62,9 @@ def write_tensors(folder: Path, tensors: dict[str, Stored], group: Any = None) -
     try:
         dcp.save(ready, storage_writer=Writer(folder), process_group=group, no_dist=group is None)
     except dcp.api.CheckpointException as error:  # which holds the error of every rank that has one
-        (cause, _), *_ = error.failures.values()
+        (rank, (cause, _)), *_ = error.failures.items()
+        if group is not None and isinstance(cause, OSError):
+            raise OSError(cause.errno, f"{cause.strerror}, on rank {rank}", cause.filename) from error
         raise cause from error
     return index
 

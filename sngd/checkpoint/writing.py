@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 __all__ = ["THREAD", "Writing"]
@@ -15,18 +15,29 @@ class Writing:
     """One write at a time."""
 
     def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
-        self._coming: Future[Path | None] | None = None
+        self._thread: threading.Thread | None = None
+        self._written: Path | None = None
+        self._error: BaseException | None = None
 
     @property
     def busy(self) -> bool:
         """Whether one is under way, or its end has not been taken note of."""
-        return self._coming is not None
+        return self._thread is not None
 
     def begin(self, write: Callable[[], Path | None]) -> None:
-        """Start one, after the one before."""
-        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix=THREAD)
-        self._coming = self._thread.submit(write)
+        """Start one, once the end of the one before has been taken note of."""
+        assert self._thread is None
+
+        def work() -> None:
+            try:
+                self._written = write()
+            except BaseException as error:  # whoever takes note of its end is told
+                self._error = error
+
+        self._written = self._error = None
+        # where ranks write together, one that waits for a lost one must not hold up the end of this process
+        self._thread = threading.Thread(target=work, name=THREAD, daemon=True)
+        self._thread.start()
 
     def over(self, wait: bool) -> bool:
         """Whether there is an end to be taken note of.
@@ -34,19 +45,22 @@ class Writing:
         Args:
             wait: until there is, where one is under way.
         """
-        return self._coming is not None and (wait or self._coming.done())
+        return self._thread is not None and (wait or not self._thread.is_alive())
 
     def take(self) -> Path | None:
         """What the last one has written, after waiting for it.
 
         Raises:
-            OSError: what went wrong with it.
+            BaseException: what went wrong with it.
         """
-        assert self._coming is not None
-        coming, self._coming = self._coming, None
-        return coming.result()
+        assert self._thread is not None
+        self._thread.join()
+        self._thread = None
+        if self._error is not None:
+            raise self._error
+        return self._written
 
-    def close(self) -> None:
-        """Let the one under way come to its end, without waiting for it."""
+    def close(self, seconds: float) -> None:
+        """Let the one under way come to its end, for so long at most."""
         if self._thread is not None:
-            self._thread.shutdown(wait=False)
+            self._thread.join(seconds)

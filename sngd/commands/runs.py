@@ -10,7 +10,7 @@ import torch
 
 from sngd.commands.common import complain, load, run_folder_parser
 from sngd.exit_codes import INTERRUPTED, RESUME, USER_ERROR
-from sngd.folder import CONFIG, Standing, check_folder
+from sngd.folder import CONFIG, Standing, check_folder, kept_checkpoints
 from sngd.launcher import Launch, detect
 from sngd.local_ranks import start_local_ranks
 from sngd.run import execute
@@ -107,7 +107,10 @@ def resume(given: list[str]) -> int:
 
 def status(given: list[str]) -> int:
     """The command `sngd status`."""
-    options = run_folder_parser("status", "Where a run stands.").parse_args(given)
+    what = "Where a run stands, and which of its checkpoints are whole."
+    options = run_folder_parser("status", what).parse_args(given)
     standing = Standing.of(options.run)
     print(f"{options.run}: {standing.text}")
+    for line in kept_checkpoints(options.run):
+        print(f"  {line}")
     return 0 if standing.finished else RESUME if standing.resumable else 1

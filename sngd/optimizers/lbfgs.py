@@ -147,6 +147,8 @@ class LBFGSStepper:
     def load(self, saved: dict[str, Any]) -> None:
         """Take them."""
         self._theta.copy_(saved["theta"])
+        if not torch.equal(self._theta.to(self.state.theta.dtype), self.state.theta):  # kept in float32
+            self._theta.copy_(self.state.theta)
         self._gradient = None if saved["gradient"] is None else saved["gradient"].to(self._theta)
         self._known = self.state if saved["known"] else None
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -310,22 +310,19 @@ class SketchedForm:
         if sizes is not None and sizes.sketch_itemsize != dtype.itemsize:
             self.objective.follow(self.objective.plan.with_sketch(dtype.itemsize))
 
-    def _dtype_name(self) -> str | None:
-        return None if self.dtype is None else str(self.dtype)
-
     def save(self) -> dict[str, Any]:
         """The next rank and precision, θ of the last linearisation and the last displacement."""
         return {
             "rank": self.rank,
-            "sketch_dtype": self._dtype_name(),
+            "escalated": self.dtype is not None and self.dtype != self.objective.sketch_dtype,
             "from": self._from,
             "last": self._last,
         }
 
     def load(self, saved: dict[str, Any]) -> None:
         """Take them."""
-        device = self.objective.scale.device
-        self._from, self._last = (None if x is None else x.to(device) for x in (saved["from"], saved["last"]))
-        if saved["sketch_dtype"] != self._dtype_name():
-            self._escalate(self.objective.scale.dtype)
+        like = self.objective.scale
+        self._from, self._last = (None if x is None else x.to(like) for x in (saved["from"], saved["last"]))
+        if saved["escalated"] and self.dtype != like.dtype:
+            self._escalate(like.dtype)
         self.rank = min(saved["rank"], self.largest)

@@ -18,6 +18,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from sngd.channels import Pointwise
 from sngd.networks import Network
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
+from sngd.optimizers.moments import Held, restore_moments, save_moments
 from sngd.taylor import TaylorRules
 
 __all__ = ["TaylorNetwork", "ZeroStepper"]
@@ -71,11 +73,14 @@ class TaylorNetwork(nn.Module):
             outputs.append(h)
         return outputs
 
-    def flat(self) -> Tensor:
-        """θ = [W_1 … W_L, b_1 … b_L] (P,), a copy; parameters must be present on this rank."""
+    def ordered(self) -> list[nn.Parameter]:
+        """Parameters in the order of θ = [W_1 … W_L, b_1 … b_L]."""
         layers: Any = list(self.layers)
-        parts = [layer.weight.flatten() for layer in layers] + [layer.bias for layer in layers]
-        return torch.cat([part.detach() for part in parts])
+        return [layer.weight for layer in layers] + [layer.bias for layer in layers]
+
+    def flat(self) -> Tensor:
+        """θ (P,), a copy; parameters must be present on this rank."""
+        return torch.cat([part.detach().flatten() for part in self.ordered()])
 
 
 class ZeroStepper:
@@ -118,7 +123,7 @@ class ZeroStepper:
             )
         self._deepspeed = _deepspeed(objective, state.theta.device)
         self.module = TaylorNetwork(network, state.theta)
-        optimizer = torch.optim.Adam(self.module.parameters(), lr=rate_at(0), betas=betas)
+        optimizer = torch.optim.Adam(self.module.ordered(), lr=rate_at(0), betas=betas)
         settings = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_clipping": 0.0,  # 1.0 by default
@@ -127,15 +132,16 @@ class ZeroStepper:
             "steps_per_print": 10**9,
         }
         self.engine, *_ = self._deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings)
-        self._pending = self._lost = False
-        self._note = ""  # for the log of the next step
+        self.stage, self._objective = stage, objective
+        self._pending: dict[str, Any] | None = None  # how the loss was weighed whose gradient DeepSpeed holds
+        self._lost, self._note = False, ""  # the note is for the log of the next step
 
     def step(self, objective: Objective, number: int) -> Report:
         """Update θ with the last gradient and take the next one."""
         if self._lost:
             return Report(accepted=False, note="refused: the loss would not be finite")
         evaluations = 0
-        if not self._pending:
+        if self._pending is None:
             self._backward(objective)
             evaluations = 1
         for group in self.engine.optimizer.param_groups:
@@ -163,21 +169,54 @@ class ZeroStepper:
         ]
         raw = torch.cat(parts)
         self.engine.backward((objective.scale * raw).square().sum() * objective.ranks.size)
-        self._pending = True
+        emphasis = getattr(collocation.emphasis, "weights", None)
+        self._pending = {"weights": collocation.weights, "emphasis": emphasis}
         return objective.state(self._theta(), raw.detach())
 
     def _theta(self) -> Tensor:
         with self._deepspeed.zero.GatheredParameters(list(self.module.parameters())):
             return self.module.flat()
 
+    def _adam(self) -> torch.optim.Optimizer:
+        """torch's, in DeepSpeed's wrapping."""
+        wrapped: Any = self.engine.optimizer
+        return getattr(wrapped, "optimizer", wrapped)
+
+    def _held(self) -> list[Held]:
+        """What Adam steps on, on this rank: stages 1 and 2 split θ as a whole, stage 3 each parameter."""
+        wrapped: Any = self.engine.optimizer
+        if self.stage == 0:
+            return [Held(p, [(p.numel(), p.numel())], False) for p in self.module.ordered()]
+        if self.stage < 3:
+            (flat,) = wrapped.single_partition_of_fp32_groups
+            return [Held(flat, [(flat.numel(), self.state.theta.numel())], True)]
+        pairs = zip(wrapped.fp32_partitioned_groups_flat, wrapped.fp16_groups, strict=True)
+        return [Held(flat, [(p.ds_tensor.numel(), p.ds_numel) for p in group], True) for flat, group in pairs]
+
     def save(self) -> dict[str, Any]:
-        """Updates so far; the moments stay where they are, on their ranks."""
-        return {"updates": self.updates}
+        """Updates so far, this rank's part of the moments, and how the loss of the next update is weighed."""
+        ranks, moments = self._objective.ranks, None
+        if not self._lost:  # after which they hold an update that was refused
+            moments = save_moments(self._adam(), self._held(), ranks.rank, ranks.size)
+        return {"updates": self.updates, "moments": moments, "pending": self._pending}
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Take the number of updates, which the rate follows; the moments begin anew."""
+        """Take them, and take the gradient at θ again."""
         self.updates = saved["updates"]
-        self._note = "goes on without Adam's moments, which ZeRO had spread over the ranks"
+        if saved["moments"] is None:
+            self._note = "goes on without Adam's moments" if self.updates else ""
+            return
+        objective, before, pending = self._objective, self._objective.collocation, saved["pending"]
+        restore_moments(self._adam(), self._held(), saved["moments"], objective.ranks.rank)
+        weights, emphasis = before.weights, before.emphasis
+        objective.reweigh(pending["weights"].to(weights))
+        if emphasis is not None and pending["emphasis"] is not None:
+            known: Any = emphasis
+            objective.emphasize(replace(known, weights=pending["emphasis"].to(known.weights)))
+        self._backward(objective)
+        objective.reweigh(weights)
+        if emphasis is not None:
+            objective.emphasize(emphasis)
 
 
 def _deepspeed(objective: Objective, device: torch.device) -> Any:

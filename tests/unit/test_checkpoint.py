@@ -14,8 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from sngd.checkpoint import Checkpoint, Store, store
-from sngd.checkpoint.encoding import decode, encode
+from sngd.checkpoint import Checkpoint, Share, Store, store
+from sngd.checkpoint.encoding import copied, decode, encode
 from sngd.checkpoint.tensors import read_tensors, write_tensors
 
 STATE = Checkpoint(
@@ -78,6 +78,8 @@ def test_any_plain_value_survives(value):
 def test_what_cannot_be_kept_is_named():
     with pytest.raises(TypeError, match=r"state\.optimizer\.1 is object"):
         encode({"optimizer": [1, object()]}, {})
+    with pytest.raises(TypeError, match=r"state\.optimizer has the key \(1, 2\)"):
+        encode({"optimizer": {(1, 2): 3}}, {})
 
 
 @pytest.mark.parametrize(
@@ -96,21 +98,43 @@ def test_tensors_come_back_with_their_strides(tmp_path, dtype, shape):
 def test_an_expanded_tensor_is_kept_as_what_it_holds(tmp_path):
     tensors = {}
     plain = encode(torch.ones(1).expand(4), tensors)
-    back = decode(plain, read_tensors(tmp_path, write_tensors(tmp_path, tensors)))
+    back = decode(plain, read_tensors(tmp_path, write_tensors(tmp_path, copied(tensors))))
     assert torch.equal(back, torch.ones(4))
 
 
 def test_a_copy_is_written_not_what_training_has_made_of_it(tmp_path):
     x, tensors = torch.zeros(3), {}
     encode({"x": x}, tensors)
+    taken = copied(tensors)
     x += 1
-    assert torch.equal(read_tensors(tmp_path, write_tensors(tmp_path, tensors))["state.x"], torch.zeros(3))
+    assert torch.equal(read_tensors(tmp_path, write_tensors(tmp_path, taken))["state.x"], torch.zeros(3))
+
+
+def test_parts_of_one_name_are_kept_apart():
+    tensors = {}
+    plain = encode({"a.b": torch.tensor(1), "a": {"b": torch.tensor(2)}}, tensors)
+    assert decode(plain, tensors) == {"a.b": torch.tensor(1), "a": {"b": torch.tensor(2)}}
+
+
+def test_of_a_rank_that_does_not_write_the_rest_only_shares_are_copied():
+    share = Share(torch.ones(2), 1, 2)
+    taken = copied({"x": torch.ones(1), "y": share}, whole=False)
+    assert list(taken) == ["y"]
+    assert torch.equal(taken["y"].own, share.own)
+    assert taken["y"].own is not share.own
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path):
     kept = Store(tmp_path, keep=2)
     for step, score in enumerate([5.0, 1.0, 3.0, None, 4.0], start=1):
         kept.write(step, *_at(step).encoded(), score)
+    kept.write(6, *_at(6).encoded(), math.nan)
+    kept.write(7, *_at(7).encoded(), -math.inf)
+    assert _steps(tmp_path) == [7, 6, 2]
+    for one in (6, 7):
+        shutil.rmtree(tmp_path / "checkpoints" / f"step-{one:09d}")
+    kept.write(4, *_at(4).encoded(), 4.0)
+    kept.write(5, *_at(5).encoded(), 4.0)
     assert _steps(tmp_path) == [5, 4, 2]
     assert Checkpoint.load(tmp_path).step == 5
     assert Checkpoint.load(tmp_path, "best").step == 2
@@ -144,6 +168,74 @@ def test_what_a_killed_process_has_left_is_in_nobodys_way(tmp_path):
     assert not aside.exists()
     _at(4).save(tmp_path)
     assert Checkpoint.load(tmp_path).step == 4
+
+
+@pytest.mark.parametrize("wrong", [MemoryError(), KeyError("x"), RuntimeError("Connection closed by peer")])
+def test_any_error_takes_what_is_half_written_with_it(tmp_path, monkeypatch, wrong):
+    def fails(folder, tensors, group=None):
+        folder.mkdir(parents=True)
+        raise wrong
+
+    monkeypatch.setattr(store, "write_tensors", fails)
+    with pytest.raises(type(wrong)):
+        STATE.save(tmp_path)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_what_another_start_writes_meanwhile_is_no_part_of_it(tmp_path):
+    other = tmp_path / "checkpoints" / ".step-000000007-1-1.partial"
+    other.mkdir(parents=True)
+    (other / "__0_0.distcp").write_text("half of it")
+    assert sorted(p.name for p in STATE.save(tmp_path).iterdir())[1] == "__0_0.distcp"
+    assert (other / "__0_0.distcp").read_text() == "half of it"
+    assert Checkpoint.load(tmp_path).step == 7
+
+
+def test_one_with_a_greater_step_does_not_cost_the_one_just_written(tmp_path):
+    for step in (8, 9):
+        _at(step).save(tmp_path)
+    assert _at(3).save(tmp_path).is_dir()
+
+
+def test_a_damaged_one_of_the_same_step_is_set_aside(tmp_path):
+    for _ in range(2):
+        STATE.save(tmp_path)
+    newest = tmp_path / "checkpoints" / "step-000000007.1"
+    _flip(newest / "__0_0.distcp", 0.5)
+    earlier = Checkpoint.load(tmp_path)
+    assert len(earlier.skipped) == 1
+    Store(tmp_path).clear(earlier.step, earlier.path)
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "damaged-step-000000007.1",
+        "step-000000007",
+    ]
+
+
+def test_one_that_is_removed_while_it_is_read_is_no_damage(tmp_path, monkeypatch):
+    for step in (3, 4):
+        _at(step).save(tmp_path)
+    read, removed = Store.read, []
+
+    def late(kept, path):
+        if not removed:
+            removed.append(path)
+            shutil.rmtree(path)
+            _at(9).save(tmp_path)
+        return read(kept, path)
+
+    monkeypatch.setattr(Store, "read", late)
+    found = Checkpoint.load(tmp_path)
+    assert (found.step, found.skipped) == (9, ())
+
+
+def test_fields_that_an_older_version_did_not_have_are_defaults(tmp_path):
+    plain, tensors = STATE.encoded()
+    plain["dict"] = [(key, value) for key, value in plain["dict"] if key not in ("precision", "watch")]
+    Store(tmp_path).write(7, plain, tensors)
+    assert Checkpoint.load(tmp_path).precision == ""
+    plain["dict"] = [(key, value) for key, value in plain["dict"] if key != "losses"]
+    Store(tmp_path).write(8, plain, tensors)
+    assert "it lacks losses" in Checkpoint.load(tmp_path).skipped[0]
 
 
 def test_a_step_that_is_taken_again_gets_a_name_of_its_own(tmp_path):

@@ -12,10 +12,11 @@ import torch
 from sngd import MLP, SNGD, Problem, RunConfig
 from sngd.adaptive import R3
 from sngd.causal import Causal
-from sngd.checkpoint import Checkpoint
+from sngd.checkpoint import Checkpoint, Store
 from sngd.collectives import LocalRanks
+from sngd.config import describe
 from sngd.fence import Fence, opening
-from sngd.folder import Claim, Source, Standing, claim_folder, open_folder
+from sngd.folder import Claim, Source, Standing, claim_folder, kept_checkpoints, open_folder
 from sngd.launcher import Launch
 from sngd.marching import Marching
 from sngd.problems import heat
@@ -108,7 +109,7 @@ def test_another_run_is_refused_with_every_difference(tmp_path):
 def test_a_run_does_not_go_on_with_what_it_began_without(tmp_path, added):
     _begin(_run(tmp_path))
     (field,) = added
-    with pytest.raises(ValueError, match=rf"{field} was None, now is {{'{field}.type': "):
+    with pytest.raises(ValueError, match=rf"{field} was None, now is '{type(added[field]).__name__}'"):
         _claim(_run(tmp_path, **added))
 
 
@@ -118,8 +119,19 @@ def test_coefficients_that_are_added_make_another_run(tmp_path):
     problem = Problem(
         plain.domain, plain.conditions, solution=plain.solution, coefficients={"k": 1.0}, name=plain.name
     )
-    with pytest.raises(ValueError, match=r"coefficients was \{\}, now is \{'problem.coefficients.k': 1"):
+    with pytest.raises(ValueError, match=r"problem\.coefficients was \{\}, now is 'k';"):
         _claim(dataclasses.replace(run, problem=problem))
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_every_difference(tmp_path):
+    """Its folder was copied here."""
+    run, other = _run(tmp_path / "run"), _run(tmp_path / "other", seed=3, network=MLP((4, 5)))
+    _begin(run)
+    about = {"fields": describe(other), "versions": {}}
+    dataclasses.replace(_checkpoint(6), about=about).save(run.run_dir)
+    with pytest.raises(ValueError, match=r"the checkpoint in .* is another one") as caught:
+        _claim(run)
+    assert "network.hidden was [4, 5], now is [4, 4]; seed was 3, now is 0; name another" in str(caught.value)
 
 
 def test_what_no_step_depends_on_may_change(tmp_path):
@@ -272,6 +284,31 @@ def test_where_a_run_stands(tmp_path, step, result, text, finished, resumable):
     standing = Standing.of(tmp_path)
     assert text in standing.text
     assert (standing.finished, standing.resumable) == (finished, resumable)
+
+
+def test_every_checkpoint_is_listed(tmp_path):
+    store, tensors = Store(tmp_path, keep=3), {}
+    assert kept_checkpoints(tmp_path) == []
+    for step, score in ((3, 2.0), (4, 1.0), (5, 3.0)):
+        store.write(step, {"dict": []}, tensors, score)
+    store.clear(4)
+    store.write(6, {"dict": []}, tensors)
+    (tmp_path / "checkpoints" / "step-000000006" / "manifest.json").write_text("{}")
+    lines = [line.removeprefix(f"{tmp_path}/checkpoints/") for line in kept_checkpoints(tmp_path)]
+    assert lines == [
+        "step-000000006: damaged: manifest.json differs from its checksum",
+        "step-000000004: best",
+        "step-000000003",
+        "damaged-step-000000005: set aside",
+    ]
+    (tmp_path / "config.json").write_text("{}")
+    assert "lost after step 4" in Standing.of(tmp_path).text
+
+
+def test_where_no_checkpoint_is_whole_that_is_said(tmp_path):
+    _begin(_run(tmp_path))
+    (tmp_path / "checkpoints" / "step-000000004" / "SHA256SUMS").unlink()
+    assert "none of its checkpoints is whole" in Standing.of(tmp_path).text
 
 
 def test_an_empty_folder_stands_nowhere(tmp_path):

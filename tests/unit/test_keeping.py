@@ -92,6 +92,37 @@ def test_a_full_disk_is_told_once_and_the_write_is_tried_again(tmp_path, monkeyp
     assert len(findings.all) == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("Connection closed by peer [1]\nadvice"), "Connection closed by peer"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "a folder that all ranks share"),
+    ],
+)
+def test_no_error_of_a_write_ends_a_run_under_way(tmp_path, monkeypatch, error, said):
+    def fails(store, *told):
+        raise error
+
+    monkeypatch.setattr(Store, "write", fails)
+    keeper = _keeper(tmp_path, findings := Findings())
+    keeper.keep(_state(1), None)
+    assert keeper.finished(wait=True) == []
+    assert len(findings.all) == 1
+    with pytest.raises(CheckpointError, match=said) as caught:
+        keeper.check()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_one_that_cannot_be_set_aside_is_named(tmp_path, monkeypatch):
+    def read_only(store, *told):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Store, "clear", read_only)
+    with pytest.raises(ValueError, match=r"cannot be set aside \(Read-only file system\): remove it"):
+        _keeper(tmp_path).started(3)
+
+
 def test_a_run_whose_last_checkpoint_is_not_written_says_so_and_keeps_the_one_before(tmp_path, monkeypatch):
     run = RunConfig(heat(60, 20, 20), max_steps=3, evaluate_points=50)
     train(run, LocalRanks(), CPU, folder=tmp_path)

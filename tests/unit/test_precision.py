@@ -66,9 +66,9 @@ def test_corrections_refine_what_rounding_of_the_sketch_leaves(plan) -> None:
 def test_the_sketch_goes_over_once_the_damping_is_near_its_rounding() -> None:
     """It says so once, and says the damping that made it."""
     objective, stepper = stepper_of(heat(60), torch.float32, SNGD(rank=10_000))
-    notes, dtypes, dampings, sigmas = [], [], [], []
+    notes, escalated, dampings, sigmas = [], [], [], []
     for number in range(1, 31):
-        dtypes.append(stepper.save()["sketch_dtype"])
+        escalated.append(stepper.save()["escalated"])
         report = stepper.step(objective, number)
         notes.append(report.note)
         dampings.append(report.damping)
@@ -77,7 +77,7 @@ def test_the_sketch_goes_over_once_the_damping_is_near_its_rounding() -> None:
     assert len(said) == 1
     (when,) = said
     assert notes[when].startswith("the sketch goes over to float64: λ = ")
-    assert dtypes == ["torch.float32"] * (when + 1) + ["torch.float64"] * (29 - when)
+    assert escalated == [False] * (when + 1) + [True] * (29 - when)
     floor = (_ESCALATION * torch.finfo(torch.float32).eps) ** 2
     below = [lam < floor * sigma**2 for lam, sigma in zip(dampings, sigmas, strict=True)]
     assert not any(below[:when])
@@ -91,14 +91,14 @@ def test_a_rejected_step_makes_the_sketch_go_over() -> None:
     report = stepper.step(objective, 1)
     assert not report.accepted
     assert report.note.startswith("the sketch goes over to float64")
-    assert stepper.save()["sketch_dtype"] == "torch.float64"
+    assert stepper.save()["escalated"] == "torch.float64"
 
 
 def test_a_sketch_in_the_precision_of_the_residuals_has_nowhere_to_go() -> None:
     for dtype in (None, torch.float64):
         objective, stepper = stepper_of(heat(), dtype, SNGD(rank=8, damping=1e-40))
         assert not stepper.step(objective, 1).note
-        assert stepper.save()["sketch_dtype"] == (None if dtype is None else "torch.float64")
+        assert stepper.save()["escalated"] == (None if dtype is None else "torch.float64")
 
 
 def test_a_mixed_run_reaches_what_float64_reaches() -> None:
