@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sngd.checkpoint import Checkpoint
+from sngd.checks import finite
 from sngd.config import RunConfig, describe, digest
 from sngd.launcher import Launch
 from sngd.stopping import RESUMABLE
@@ -147,7 +148,7 @@ def _check_fit(run: RunConfig, folder: Path) -> None:
     try:
         saved = json.loads(path.read_text())["fields"]
         before = {key: value for key, value in _leaves(saved) if key.split(".")[0] not in _FREE}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} cannot be read ({type(error).__name__}): it is damaged") from error
     now = dict(_leaves(json.loads(json.dumps(describe(run)))))
     # a field that was None or empty, and has fields of its own now, is no leaf any more
@@ -199,7 +200,7 @@ def _finished(run: RunConfig, folder: Path, earlier: Checkpoint) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -320,7 +321,7 @@ class Standing:
             resumable = reason in RESUMABLE
             text = f"{reason} after {result.get('steps')} steps"
             for name, key in (("loss", "loss"), ("relative L2 error", "relative_l2")):
-                if isinstance(value := result.get(key), (int, float)):
+                if finite(value := result.get(key)):
                     text += f", {name} {value:.3g}"
             return Standing(text, not resumable, resumable)
         if not Checkpoint.exists(folder):
