@@ -136,9 +136,11 @@ class Polygon(Shape):
         if _area(corners) < 0:
             corners = corners.flip(0)
         crossing = _crossing(corners)
-        if crossing or not _area(corners) > 0:
+        if crossing or not 0 < _area(corners) < math.inf:
             raise ValueError(
-                f"Polygon edges must not cross or touch: {crossing}" if crossing else "Polygon has no area"
+                f"Polygon edges must not cross or touch: {crossing}"
+                if crossing
+                else "Polygon has no area that float64 can hold"
             )
         self.vertices = corners  # (E, 2), counter-clockwise
         ends = zip(self.names, corners.amin(0).tolist(), corners.amax(0).tolist(), strict=True)

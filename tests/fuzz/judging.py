@@ -11,6 +11,7 @@ import dataclasses
 import io
 import math
 import signal
+import sys
 import time
 import traceback
 import types
@@ -249,9 +250,10 @@ def command(arguments: list[str]) -> tuple[int, str]:
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
     """What an example may change of the process, changed back."""
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    dtype, threads, path = torch.get_default_dtype(), torch.get_num_threads(), list(sys.path)
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
+        sys.path[:] = path

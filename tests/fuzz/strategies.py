@@ -107,7 +107,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 @st.composite
 def keywords(draw: Any, kind: type, wrong: int = 3) -> dict[str, Any]:
-    """Some fields of a config with values of their types or, `wrong` of ten, anything; or a field too many."""
+    """Some fields of a config with values of their types or, `wrong` of ten, anything; or one too many."""
     hints = _hints(kind)
     fields = [f for f in dataclasses.fields(kind) if f.name != "problem"]
     needed = [f.name for f in fields if f.default is dataclasses.MISSING]

@@ -1,4 +1,4 @@
-"""Bad input of every kind: refused in one line; no traceback, no hang, no value that is changed in silence."""
+"""Bad input of every kind is refused in one line; no traceback, no hang, no value changed in silence."""
 
 import os
 
