@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-launch lint audit format bench clean
+.PHONY: help install train test test-launch fuzz lint audit format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-launch: install .venv/mpich/bin/mpirun ## run the tests that start torchrun
 	@if ls tests/launch/test_*.py >/dev/null 2>&1; then set -x; \
 	  $(BIN)/python -m pytest tests/launch tests/faults -m launch $(ARGS); \
 	else echo "tests/launch holds no tests yet"; fi
+
+fuzz: install ## try 10,000 bad and odd inputs and write down what came of them (25 minutes)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: install ## check style, formatting, types, the arrows between modules, and bandit's list of dangers
 	$(BIN)/ruff check

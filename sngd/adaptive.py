@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sngd.checks import require, whole, within
+from sngd.checks import at_least, require, whole, within, words
 from sngd.domain import share, unit_points
 from sngd.objective import Objective
 from sngd.problem import Problem
@@ -66,8 +66,8 @@ class RAD:
             ("every", whole(self.every, 1), "a whole number ≥ 1"),
             ("candidates", whole(self.candidates, 2), "a whole number ≥ 2"),
             ("power", within(self.power, 0, math.inf), "finite and > 0"),
-            ("offset", self.offset == 0 or within(self.offset, 0, math.inf), "finite and ≥ 0"),
-            ("conditions", _names(self.conditions), "a tuple of names"),
+            ("offset", at_least(self.offset, 0), "finite and ≥ 0"),
+            ("conditions", words(self.conditions), "a tuple of names"),
         ]
         require(self, checks, "adaptive_points.")
 
@@ -92,13 +92,9 @@ class R3:
     def __post_init__(self) -> None:
         checks = [
             ("every", whole(self.every, 1), "a whole number ≥ 1"),
-            ("conditions", _names(self.conditions), "a tuple of names"),
+            ("conditions", words(self.conditions), "a tuple of names"),
         ]
         require(self, checks, "adaptive_points.")
-
-
-def _names(names: Any) -> bool:
-    return isinstance(names, tuple) and all(isinstance(name, str) for name in names)
 
 
 def chosen_conditions(names: tuple[str, ...], problem: Problem, field: str) -> list[int]:

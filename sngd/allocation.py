@@ -16,6 +16,7 @@ _MESSAGES = (
     "not enough memory",
     "cannot allocate memory",
     "out of memory",
+    "storage size calculation overflowed",  # more bytes than a number can say
     "status_alloc_failed",  # cuBLAS and cuSOLVER
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sngd import plot
+from sngd.checks import finite, told
 from sngd.config import RunConfig, describe
 from sngd.evaluate import time_axis
 from sngd.fence import Fence, opening
@@ -160,6 +160,8 @@ PICTURES = {
     "points": "points",
 }
 _AT_THE_END = ("fields", "convergence", "spectrum", "coefficients")
+# What of a record is drawn.
+_NUMBERS = ("step", "seconds", "loss", "relative_l2", "damping", "rank", "effective_dimension", "sigma_k")
 _POINTS = 2000  # collocation points of a condition that are drawn
 
 
@@ -190,7 +192,7 @@ def draw(
         ValueError: history or spectra are missing or damaged.
     """
     history, spectra = _records(folder)
-    damping = next((r["damping"] for r in reversed(history) if r["accepted"]), None)
+    damping = next((r.get("damping") for r in reversed(history) if r.get("accepted")), None)
     problem, shown = run.problem, (run.problem, network, theta)
     timed = time_axis(problem.domain.names) is not None and problem.solution is not None
     drawers: dict[str, tuple[bool, Callable[[Path], Path]]] = {
@@ -219,12 +221,39 @@ def _records(folder: Path) -> tuple[list[dict[str, Any]], list[tuple[int, np.nda
         if not path.is_file():
             raise ValueError(f"{str(folder)!r} holds no finished run ({path.name} is missing)")
     history = read_history(history_file)
+    for line, record in enumerate(history, start=1):
+        _check_record(record, f"{str(history_file)!r}, line {line}")
     try:
         with np.load(spectra_file, allow_pickle=False) as stored:
-            spectra = sorted((int(name.removeprefix("step_")), stored[name]) for name in stored.files)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            found = {int(name.removeprefix("step_")): stored[name] for name in stored.files}
+        spectra = sorted(found.items(), key=lambda pair: pair[0])
+    except Exception as error:  # damaged files fail in any way
         raise ValueError(f"{str(spectra_file)!r} is damaged ({type(error).__name__})") from error
+    for _, sigma in spectra:
+        if sigma.dtype.kind != "f":
+            raise ValueError(f"{str(spectra_file)!r} is damaged: it holds {sigma.dtype}")
     return history, spectra
+
+
+def _check_record(record: dict[str, Any], where: str) -> None:
+    """Refuse a record in which numbers are none.
+
+    Raises:
+        ValueError: one is.
+    """
+    for key in _NUMBERS:
+        _check_number(record.get(key), f"{where}: {key}")
+    for key in ("losses", "coefficients"):
+        values = record.get(key) or {}
+        if not isinstance(values, dict):
+            raise ValueError(f"{where}: {key}={told(values)} must hold numbers by name")
+        for name, value in values.items():
+            _check_number(value, f"{where}: {key}[{name!r}]")
+
+
+def _check_number(value: Any, what: str) -> None:
+    if not (value is None or finite(value)):
+        raise ValueError(f"{what}={told(value)} must be a number")
 
 
 def _exact_coefficients(run: RunConfig) -> dict[str, float]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sngd.adaptive import chosen_conditions
-from sngd.checks import require, whole, within
+from sngd.checks import require, whole, within, words
 from sngd.evaluate import TIME, time_axis
 from sngd.objective import Objective, State
 from sngd.problem import Problem
@@ -55,14 +55,13 @@ class Causal:
 
     def __post_init__(self) -> None:
         given = self.tolerances
-        rising = all(a < b for a, b in pairwise(given))
-        fine = bool(given) and all(within(e, 0, math.inf) for e in given) and rising
-        names = isinstance(self.conditions, tuple) and all(isinstance(n, str) for n in self.conditions)
+        fine = bool(given) and all(within(e, 0, math.inf) for e in given)
+        fine = fine and all(a < b for a, b in pairwise(given))
         checks = [
             ("tolerance", fine, "finite and > 0, or a tuple of such, rising"),
             ("bins", whole(self.bins, 2), "a whole number ≥ 2"),
             ("axis", isinstance(self.axis, str), "the name of an axis"),
-            ("conditions", names, "a tuple of names"),
+            ("conditions", words(self.conditions), "a tuple of names"),
         ]
         require(self, checks, "causal.")
 

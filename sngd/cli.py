@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from sngd.agreement import DivergedRanksError
-from sngd.allocation import OutOfMemoryError
+from sngd.allocation import OutOfMemoryError, first_line, is_out_of_memory
 from sngd.bench.command import bench
 from sngd.checkpoint import CheckpointError
 from sngd.commands.common import complain
@@ -19,7 +19,7 @@ from sngd.commands.problems import problems
 from sngd.commands.results import evaluate, export, plot
 from sngd.commands.runs import resume, status, train
 from sngd.device_errors import is_device_error, reason
-from sngd.exit_codes import DEVICE, DIVERGED, LOST_RANK, NOT_KEPT, USER_ERROR
+from sngd.exit_codes import DEVICE, DIVERGED, INTERRUPTED, LOST_RANK, NOT_KEPT, USER_ERROR
 from sngd.failures import LostRankError, RankFailedError, leave, record_failure
 from sngd.launcher import Launch, detect
 from sngd.residual import ResidualError
@@ -73,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:  # where no training catches it
+        if launch.size > 1:
+            raise
+        complain("interrupted")
+        return INTERRUPTED
     except Exception as error:
         code = _tell(error, launch)
         if code is None:
@@ -127,6 +132,12 @@ def _tell(error: Exception, launch: Launch) -> int | None:
             complain(f"{here if launch.rank else ''}{error}")
         else:  # the first rank to end makes launchers end the others: not before they have told it
             time.sleep(_SILENT_SECONDS)
+        return USER_ERROR
+    if launch.size == 1 and isinstance(error, OSError) and error.filename is not None:
+        complain(f"{str(error.filename)!r}: {error.strerror}")  # a full disk, a name that is too long
+        return USER_ERROR
+    if launch.size == 1 and is_out_of_memory(error):
+        complain(f"not enough memory: {first_line(error)}")
         return USER_ERROR
     if launch.size == 1:
         return None

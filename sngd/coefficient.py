@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sngd.checks import require
+from sngd.checks import finite, require
 
 __all__ = ["Coefficient"]
 
@@ -45,27 +45,28 @@ class Coefficient:
     exact: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = (self.initial, self.lower, self.upper, self.exact)
-        finite = [x is None or (isinstance(x, (int, float)) and math.isfinite(x)) for x in numbers]
+        optional = {n: getattr(self, n) for n in ("lower", "upper", "exact")}
         checks = [
-            ("initial", self.initial is not None and finite[0], "a finite number"),
-            *(
-                (n, ok, "finite or None")
-                for n, ok in zip(("lower", "upper", "exact"), finite[1:], strict=True)
-            ),
+            ("initial", finite(self.initial), "a finite number"),
+            *((n, value is None or finite(value), "finite or None") for n, value in optional.items()),
         ]
         require(self, checks, "Coefficient.")
         low = -math.inf if self.lower is None else self.lower
         high = math.inf if self.upper is None else self.upper
         if not low < self.initial < high:
             raise ValueError(f"Coefficient.initial={self.initial} must lie strictly between {low} and {high}")
+        if not math.isfinite(self.start):
+            raise ValueError(
+                f"Coefficient.initial={self.initial} is too close to {low} or {high}, or these are too far "
+                "apart, for float64 to tell them apart"
+            )
 
     @property
     def start(self) -> float:
-        """The parameter ρ that the initial value belongs to."""
+        """The parameter ρ that the initial value belongs to; infinite at a bound, to rounding."""
         if self.lower is not None and self.upper is not None:
             share = (self.initial - self.lower) / (self.upper - self.lower)
-            return math.log(share / (1 - share))
+            return math.log(share) - math.log1p(-share) if 0 < share < 1 else math.inf
         if self.lower is not None:
             return _inverse_softplus(self.initial - self.lower)
         if self.upper is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import runpy
@@ -19,7 +20,7 @@ from torch import nn
 from sngd.adaptive import R3, RAD
 from sngd.causal import Causal
 from sngd.changes import check_changes
-from sngd.checks import positive, require, whole
+from sngd.checks import one_of, positive, require, whole, within, words_of
 from sngd.curriculum import Curriculum
 from sngd.marching import Marching
 from sngd.modules import AnyConfig, Module, wrapped
@@ -29,6 +30,9 @@ from sngd.problem import Problem
 from sngd.tracking.config import Tracking
 
 __all__ = ["RunConfig", "describe", "load_source", "parse_overrides"]
+
+# Beyond it a memory is no number of bytes, and a time none that torch waits for.
+_GREATEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -147,21 +151,25 @@ class RunConfig:
             ("target_error", self.target_error is None or positive(self.target_error), "> 0"),
             ("evaluate_every", whole(self.evaluate_every, 1), "a whole number ≥ 1"),
             ("evaluate_points", whole(self.evaluate_points, 1), "a whole number ≥ 1"),
-            ("device", self.device in ("auto", "cpu", "cuda"), '"auto", "cpu" or "cuda"'),
+            ("device", one_of(self.device, ("auto", "cpu", "cuda")), '"auto", "cpu" or "cuda"'),
             (
                 "precision",
-                self.precision in ("float64", "float32", "mixed"),
+                one_of(self.precision, ("float64", "float32", "mixed")),
                 '"float64", "float32" or "mixed"',
             ),
-            ("memory_gb", self.memory_gb is None or positive(self.memory_gb), "> 0"),
+            (
+                "memory_gb",
+                self.memory_gb is None or within(self.memory_gb, 0, _GREATEST),
+                f"> 0, below {_GREATEST:g}",
+            ),
             ("checkpoint_seconds", positive(self.checkpoint_seconds), "> 0"),
             ("keep_checkpoints", whole(self.keep_checkpoints, 1), "a whole number ≥ 1"),
             ("check_every", whole(self.check_every, 1), "a whole number ≥ 1"),
             ("holdout_every", whole(self.holdout_every, 0), "a whole number ≥ 0"),
             ("holdout_points", whole(self.holdout_points, 1), "a whole number ≥ 1"),
-            ("timeout_seconds", positive(self.timeout_seconds), "> 0"),
+            ("timeout_seconds", within(self.timeout_seconds, 0, _GREATEST), f"> 0, below {_GREATEST:g}"),
             ("tracking", isinstance(self.tracking, Tracking), "Tracking(...)"),
-            ("run_dir", self.run_dir is None or isinstance(self.run_dir, Path), "a pathlib.Path"),
+            ("run_dir", self.run_dir is None or _path(self.run_dir), "a pathlib.Path"),
         ]
         require(self, checks)
         if self.warmup_steps >= self.max_steps:
@@ -200,6 +208,11 @@ class RunConfig:
         return torch.float64 if self.precision == "float64" else torch.float32
 
 
+def _path(value: object) -> bool:
+    """A path that a file may have."""
+    return isinstance(value, Path) and "\0" not in str(value)
+
+
 def _kinds() -> tuple[type, ...]:
     """Of configs of one network."""
     return (*get_args(NetworkConfig), Module)
@@ -224,35 +237,42 @@ def load_source(path: Path) -> tuple[RunConfig, str]:
         raise ValueError(f"config file {str(path)!r} does not exist")
     if path.suffix != ".py":
         raise ValueError(f"config file {str(path)!r} must be a Python file that assigns run = RunConfig(...)")
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:  # what is kept of it in a run folder must be what has run
+        raise ValueError(f"config file {str(path)!r} must be text in UTF-8: {error}") from error
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
         names = runpy.run_path(str(path))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and whatever else a file may raise
         raise ValueError(blame(error, path)) from error
     finally:
-        sys.path.remove(folder)
+        with contextlib.suppress(ValueError):  # the file may have taken it out
+            sys.path.remove(folder)
     run = names.get("run")
     if not isinstance(run, RunConfig):
         found = f"`run` is {type(run).__name__}" if "run" in names else "it has no name `run`"
         raise ValueError(
             f"config file {str(path)!r} does not define a run ({found}): assign run = RunConfig(...)"
         )
-    return run, path.read_text()
+    return run, text
 
 
 def blame(error: BaseException, path: Path) -> str:
     """One line that says where in the user's file an error arose, and which."""
     if isinstance(error, SyntaxError):
         where = path if error.lineno is None else f"{path}:{error.lineno}"
-        return f"{where}: SyntaxError: {error.msg}"
+        return f"{where}: SyntaxError: {words_of(ValueError(error.msg))}"
     resolved = path.resolve()
     lines = [
         f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == resolved
     ]
     where = f"{path}:{lines[-1]}" if lines else str(path)
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return f"{where}: {kind}{error}"
+    return f"{where}: {kind}{words_of(error)}"
 
 
 def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunConfig:

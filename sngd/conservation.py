@@ -24,8 +24,10 @@ from sngd.networks import AnyNetwork
 from sngd.norms import quantities_at
 from sngd.problem import Points, Problem
 
-__all__ = ["Drift", "conservation", "integral", "quadrature"]
+__all__ = ["MOST_AXES", "Drift", "conservation", "integral", "quadrature"]
 
+# Of space that are integrated over: more leave too few nodes along each.
+MOST_AXES = 4
 # Nodes of a quadrature over space in all, and most along one axis.
 _NODES, _AXIS_NODES = 2**14, 512
 
@@ -138,8 +140,8 @@ def conservation(
     if not isinstance(box, Box):
         raise ValueError(f"conservation needs a Box, whose slices have a quadrature, the domain is {box!r}")
     space = box.dim - 1
-    if not 1 <= space <= 4:
-        raise ValueError(f"conservation needs one to four axes beside time, this domain has {space}")
+    if not 1 <= space <= MOST_AXES:
+        raise ValueError(f"conservation needs one to {MOST_AXES} axes beside time, this domain has {space}")
     names = [c.name for c in conserved]
     if len(set(names)) < len(names):
         raise ValueError(f"names of conserved quantities must differ, got {names}")

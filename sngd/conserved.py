@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sngd.checks import told, within
+
 if TYPE_CHECKING:
     from sngd.problem import Points
 
@@ -34,10 +36,10 @@ class Conserved:
     scale: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or not isinstance(self.name, str):
-            raise ValueError(f"Conserved name={self.name!r} must be a non-empty string")
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"Conserved name={told(self.name)} must be a non-empty string")
         where = f"Conserved({self.name!r})"
         if not callable(self.density):
-            raise ValueError(f"{where}: density={self.density!r} must be a function (u, p) -> density")
-        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"{where}: scale={self.scale!r} must be finite and > 0, or None")
+            raise ValueError(f"{where}: density={told(self.density)} must be a function (u, p) -> density")
+        if self.scale is not None and not within(self.scale, 0, math.inf):
+            raise ValueError(f"{where}: scale={told(self.scale)} must be finite and > 0, or None")

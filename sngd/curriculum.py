@@ -6,11 +6,10 @@ Source: the curriculum regularization of Krishnapriyan, Gholami, Zhe, Kirby, Mah
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sngd.checks import require, whole
+from sngd.checks import finite, one_of, require, whole
 from sngd.objective import Objective
 from sngd.problem import Problem
 
@@ -40,12 +39,10 @@ class Curriculum:
     interpolation: Literal["step", "linear", "log"] = "step"
 
     def __post_init__(self) -> None:
-        numbers = isinstance(self.values, tuple) and all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in self.values
-        )
+        numbers = isinstance(self.values, tuple) and all(finite(v) for v in self.values)
         several = isinstance(self.steps, tuple)
         steps = (
-            all(whole(n, 1) for n in self.steps) and len(self.steps) == len(self.values)
+            all(whole(n, 1) for n in self.steps) and (not numbers or len(self.steps) == len(self.values))
             if isinstance(self.steps, tuple)
             else whole(self.steps, 1)
         )
@@ -56,7 +53,7 @@ class Curriculum:
             ("steps", steps, wanted),
             (
                 "interpolation",
-                self.interpolation in ("step", "linear", "log"),
+                one_of(self.interpolation, ("step", "linear", "log")),
                 '"step", "linear" or "log"',
             ),
         ]

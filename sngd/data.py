@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sngd.checks import told, words_of
 from sngd.geometry.regions import Key, Places, Region, normal_columns
 from sngd.geometry.shape import Shape
 from sngd.sampling import Sampling
@@ -47,6 +48,8 @@ class PointCloud(Region):
     """
 
     def __init__(self, domain: Shape, points: Any, normals: Any = None) -> None:
+        if not isinstance(domain, Shape):
+            raise ValueError(f"{self._what('domain')}={told(domain)} must be a Box or another shape")
         self._domain, self.columns = domain, ()
         self._x = _matrix(self._what("points"), points, domain.dim)
         self._refuse(~domain.near(self._x), "points", f"lies outside of the domain {domain!r}")
@@ -181,6 +184,8 @@ class Data(PointCloud):
             raise ValueError('Data values is empty; name at least one, e.g. {"u": values}, or use PointCloud')
         columns = []
         for name, column in values.items():
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"Data values has the name {told(name)}, which must be text")
             if name in domain.names or ":" in name:
                 raise ValueError(f"Data values[{name!r}] must not be called as an axis, nor have a colon")
             columns.append(
@@ -202,6 +207,7 @@ class Data(PointCloud):
             ValueError: naming file, column and line: it is missing, empty, has no such column, or an entry
                 that is no number.
         """
+        _check_source(domain, path)
         with _reading(path), open(path, newline="", encoding="utf-8-sig") as file:
             lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
         if len(lines) < 2:
@@ -236,6 +242,7 @@ class Data(PointCloud):
             ValueError: naming file and array: it is missing or no NPZ file, has no such array, or one that is
                 not finite or has another shape.
         """
+        _check_source(domain, path)
         with _reading(path):
             file: Any = np.load(path, allow_pickle=False)
             if not hasattr(file, "files"):
@@ -275,9 +282,13 @@ def _matrix(what: str, array: Any, width: int | None) -> Tensor:
         given = np.asarray(array)
         if np.iscomplexobj(given):  # numpy would drop the imaginary part
             raise TypeError(f"they are {given.dtype}; take real and imaginary parts as two")
+        if given.dtype.kind not in "fiub":  # text and times would be taken for numbers
+            raise TypeError(f"they are {given.dtype}")
+        if np.ma.is_masked(array):  # what is behind the mask would be taken for measured
+            raise TypeError("some are masked; leave these points out")
         values = torch.as_tensor(given.astype(np.float64))
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{what} must be an array of numbers: {error}") from error
+        raise ValueError(f"{what} must be an array of numbers: {words_of(error)}") from error
     shape, values = tuple(values.shape), values[:, None] if width is None and values.ndim == 1 else values
     if values.ndim != 2 or values.shape[1] != (width or 1):
         raise ValueError(f"{what} has shape {shape}, it must be {f'(n, {width})' if width else '(n,)'}")
@@ -294,13 +305,21 @@ def _listed(rows: Sequence[int]) -> str:
     return ", ".join(str(row) for row in rows[:_SHOWN]) + more
 
 
+def _check_source(domain: Any, path: Any) -> None:
+    """Refuse what is no domain, and what is no path: open() takes whole numbers for open files."""
+    if not isinstance(domain, Shape):
+        raise ValueError(f"Data domain={told(domain)} must be a Box or another shape")
+    if not isinstance(path, (str, Path)):
+        raise ValueError(f"Data path={told(path)} must be a path")
+
+
 @contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
     """Errors of reading as ValueErrors that name the file."""
     try:
         yield
     except Exception as error:  # damaged files fail in any way
-        raise ValueError(f"data file {str(path)!r} cannot be read: {error}") from error
+        raise ValueError(f"data file {str(path)!r} cannot be read: {words_of(error)}") from error
 
 
 def _chosen(
@@ -308,6 +327,8 @@ def _chosen(
 ) -> tuple[str, ...]:
     """Names of the columns that are values."""
     values = (values,) if isinstance(values, str) else values
+    if not (isinstance(values, (tuple, list)) and all(isinstance(name, str) for name in values)):
+        raise ValueError(f'Data values={told(values)} must be names of columns, e.g. ("u", "v")')
     chosen = tuple(values) or tuple(name for name in found if name not in domain.names)
     missing = [name for name in (*domain.names, *chosen) if name not in found]
     if missing:
@@ -322,7 +343,7 @@ def _chosen(
 
 def _number(path: str | Path, name: str, line: int, entry: str) -> float:
     try:
-        value = float(entry)
+        value = float("nan" if "_" in entry else entry)  # Python would read 1_5 as 15
     except ValueError:
         value = float("nan")
     if not np.isfinite(value):

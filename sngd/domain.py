@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sngd.checks import told
 from sngd.geometry.combination import both
 from sngd.geometry.pieces import Piece, end_normal
 from sngd.geometry.regions import Axis, Region, normal_columns
@@ -136,7 +137,12 @@ class Box(Shape):
         return f"Box({pairs}, periodic={tuple(self.names[i] for i in self.periodic)}{even})"
 
     def _indices(self, names: tuple[str, ...] | str) -> tuple[int, ...]:
-        return tuple(self.axis_index(name) for name in ((names,) if isinstance(names, str) else names))
+        names = (names,) if isinstance(names, str) else names
+        if not isinstance(names, (tuple, list)):
+            raise ValueError(
+                f'Box periodic or even={told(names)} must be a tuple of names of axes, e.g. ("x",)'
+            )
+        return tuple(self.axis_index(name) for name in names)
 
     def contains(self, x: Tensor) -> Tensor:
         """Which of the points (n, d) lie in it, (n,) bool."""

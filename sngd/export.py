@@ -16,7 +16,6 @@ import io
 import json
 import logging
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sngd.checks import words_of
 from sngd.evaluate import compare
 from sngd.fields import fields_at
 from sngd.networks import AnyNetwork
@@ -102,12 +102,15 @@ def read_points(path: Path, names: Sequence[str]) -> Sampled:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
         elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
+            stored = np.load(path, allow_pickle=False)
+            if not hasattr(stored, "files"):
+                raise ValueError("it holds one array without a name; numpy.savez gives names")
+            with stored:
                 values = np.stack([stored[name] for name in names], axis=1)
         else:
             values = _read_text(path, names)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"points file {str(path)!r} cannot be read: {error}") from error
+    except Exception as error:  # damaged files fail in any way
+        raise ValueError(f"points file {str(path)!r} cannot be read: {words_of(error)}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         found = values.dtype if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
         raise ValueError(f"points file {str(path)!r} must hold an array of real numbers, it holds {found}")
@@ -121,10 +124,15 @@ def read_points(path: Path, names: Sequence[str]) -> Sampled:
 
 
 def _read_text(path: Path, names: Sequence[str]) -> np.ndarray:
-    first = [word.strip() for word in path.read_text().partition("\n")[0].lstrip("# ").split(",")]
+    text = path.read_text(encoding="utf-8-sig")
+    first = [word.strip() for word in text.partition("\n")[0].lstrip("# ").split(",")]
     headed = set(names) <= set(first)
+    if headed and (repeated := sorted({name for name in names if first.count(name) > 1})):
+        raise ValueError(f"columns {repeated} appear more than once")
     columns = [first.index(name) for name in names] if headed else None
-    return np.loadtxt(path, delimiter=",", skiprows=int(headed), usecols=columns, ndmin=2)
+    with warnings.catch_warnings():  # of a file without rows, which is refused
+        warnings.simplefilter("ignore")
+        return np.loadtxt(io.StringIO(text), delimiter=",", skiprows=int(headed), usecols=columns, ndmin=2)
 
 
 def export_fields(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sngd.checkpoint import Checkpoint, Store
+from sngd.checks import finite
 from sngd.config import RunConfig, describe, digest
 from sngd.differences import differences
 from sngd.fence import OWNER, Fence
@@ -169,7 +170,7 @@ def _check_fit(run: RunConfig, folder: Path) -> None:
         raise ValueError(f"run_dir={str(folder)!r} holds no run ({CONFIG} is missing): name another folder")
     try:
         saved = dict(json.loads(path.read_text())["fields"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} cannot be read ({type(error).__name__}): it is damaged") from error
     _refuse_differences(run, folder, "run", saved)
 
@@ -209,7 +210,7 @@ def _end(run: RunConfig, folder: Path, earlier: Checkpoint) -> tuple[str, bool]:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -306,7 +307,7 @@ class Standing:
             resumable = reason in RESUMABLE
             text = f"{reason} after {result.get('steps')} steps"
             for name, key in (("loss", "loss"), ("relative L2 error", "relative_l2")):
-                if isinstance(value := result.get(key), (int, float)):
+                if finite(value := result.get(key)):
                     text += f", {name} {value:.3g}"
             if isinstance(warnings := result.get("warnings"), list) and warnings:
                 text += f", {len(warnings)} warning{'s' * (len(warnings) > 1)}"

@@ -222,6 +222,10 @@ class GeneralNetwork:
         self._refuse(error, "gradient with respect to the parameters")
 
     def _refuse(self, error: float, what: str) -> None:
+        if math.isnan(error):
+            raise ValueError(
+                f"network {self!r}: the {what} that torch.func gives is not finite at points of the domain"
+            )
         if error > _TOLERANCE:
             raise ValueError(
                 f"network {self!r}: the {what} that torch.func gives is off by a part {error:.1g} from what "

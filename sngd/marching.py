@@ -12,7 +12,6 @@ Letters
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sngd.causal import time_of
-from sngd.checks import require, whole
+from sngd.checks import at_least, finite, one_of, require, whole
 from sngd.data import PointCloud
 from sngd.domain import Axis, Box, BoxRegion, Region, Sampling
 from sngd.geometry.regions import Filtered
@@ -64,17 +63,13 @@ class Marching:
         times = (
             isinstance(between, tuple)
             and bool(between)
-            and all(isinstance(t, (int, float)) and math.isfinite(t) for t in between)
+            and all(finite(t) for t in between)
             and all(a < b for a, b in pairwise(between))
         )
         checks = [
             ("slabs", times or whole(between, 2), "a whole number ≥ 2, or a tuple of rising times"),
-            ("network", self.network in ("new", "warm"), '"new" or "warm"'),
-            (
-                "tolerance",
-                isinstance(self.tolerance, (int, float)) and 0 <= self.tolerance < math.inf,
-                "finite and ≥ 0",
-            ),
+            ("network", one_of(self.network, ("new", "warm")), '"new" or "warm"'),
+            ("tolerance", at_least(self.tolerance, 0), "finite and ≥ 0"),
             ("axis", isinstance(self.axis, str), "the name of an axis"),
         ]
         require(self, checks, "marching.")

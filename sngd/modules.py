@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sngd.activations import NETWORK_ACTIVATIONS
 from sngd.allocation import first_line
-from sngd.checks import place_of, whole
+from sngd.checks import one_of, place_of, told, whole
 from sngd.device_errors import is_machine_failure
 from sngd.embedding import Embedding, embed
 from sngd.forward_mode import elementary
@@ -70,15 +70,15 @@ class Module:
     def __post_init__(self) -> None:
         if not callable(self.module):
             raise ValueError(
-                f"module={self.module!r} must be a torch.nn.Module or a function (inputs, outputs) that "
+                f"module={told(self.module)} must be a torch.nn.Module or a function (inputs, outputs) that "
                 "returns one"
             )
-        if self.path not in get_args(Path):
-            raise ValueError(f'path={self.path!r} must be "auto", "general" or "factored"')
+        if not one_of(self.path, get_args(Path)):
+            raise ValueError(f'path={told(self.path)} must be "auto", "general" or "factored"')
         if not whole(self.modes, 1):
-            raise ValueError(f"modes={self.modes!r} must be a whole number ≥ 1")
+            raise ValueError(f"modes={told(self.modes)} must be a whole number ≥ 1")
         if not isinstance(self.mapped, bool):
-            raise ValueError(f"mapped={self.mapped!r} must be True or False")
+            raise ValueError(f"mapped={told(self.mapped)} must be True or False")
 
     def build(self, domain: Shape, fields: int, seed: int) -> Network | GeneralNetwork:
         """The network for a domain and a number of fields.
@@ -120,7 +120,9 @@ class Module:
                 torch.default_generator.manual_seed(seed)
                 made = self._call(inputs, outputs)
             if not isinstance(made, nn.Module):
-                raise ValueError(f"module({inputs}, {outputs}) must return a torch.nn.Module, got {made!r}")
+                raise ValueError(
+                    f"module({inputs}, {outputs}) must return a torch.nn.Module, got {told(made)}"
+                )
         if any(nn.parameter.is_lazy(t) for t in _tensors(made)):
             raise ValueError(f"module={_name(made)} has lazy parameters: call it once on ({inputs},) inputs")
         if any(t.is_complex() for t in _tensors(made)):

@@ -10,6 +10,7 @@ Letters
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -129,14 +130,17 @@ def error_of_nests(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, order: i
         order: m, the highest.
 
     Returns:
-        The largest of the `relative_difference`s, with its order.
+        The largest of the `relative_difference`s, with its order; the first that is nan.
     """
     here, ahead, behind = (nest(f, x + shift * v, [v] * order) for shift in (0.0, STEP, -STEP))
     worst = (0.0, 1)
     for m in range(1, order + 1):
         got, below = (1 << m) - 1, (1 << (m - 1)) - 1  # along the first m and m − 1 of the directions
         wanted = (ahead[below] - behind[below]) / (2 * STEP)
-        worst = max(worst, (relative_difference(here[got], wanted, here[below]), m))
+        error = relative_difference(here[got], wanted, here[below])
+        if math.isnan(error):
+            return error, m
+        worst = max(worst, (error, m))
     return worst
 
 

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from sngd.activations import NETWORK_ACTIVATIONS
 from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
-from sngd.architectures.building import ActivationName, glorot, layers_of, stack
+from sngd.architectures.building import ActivationName, check, glorot, layers_of, stack
 from sngd.channels import affine
-from sngd.checks import whole, whole_numbers, within
+from sngd.checks import one_of, require, whole, whole_numbers, within
 from sngd.embedding import Embedding, embed
 from sngd.geometry.shape import Shape
 from sngd.layers import AnyNetwork, AnyTape, layout, split_layers, values
@@ -155,6 +155,9 @@ class Network:
 # ---------------------------------------------------------------------------------------------
 
 
+_WIDTHS = "one or more whole numbers ≥ 1, e.g. (32, 32)"
+
+
 @dataclass(frozen=True)
 class MLP:
     """A multilayer perceptron.
@@ -185,15 +188,14 @@ class MLP:
     axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_widths(self.hidden, self.modes)
-        if self.activation not in NETWORK_ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} must be one of {sorted(NETWORK_ACTIVATIONS)}")
-        if not whole(self.fourier, 0):
-            raise ValueError(f"fourier={self.fourier!r} must be a whole number ≥ 0")
-        if not within(self.fourier_scale, 0, math.inf):
-            raise ValueError(f"fourier_scale={self.fourier_scale!r} must be finite and > 0")
-        if self.initialization not in ("glorot", "torch"):
-            raise ValueError(f'initialization={self.initialization!r} must be "glorot" or "torch"')
+        checks = [
+            ("hidden", whole_numbers(self.hidden), _WIDTHS),
+            ("fourier", whole(self.fourier, 0), "a whole number ≥ 0"),
+            ("fourier_scale", within(self.fourier_scale, 0, math.inf), "finite and > 0"),
+            ("initialization", one_of(self.initialization, ("glorot", "torch")), '"glorot" or "torch"'),
+        ]
+        require(self, checks)
+        check(self, "modes")
 
     def build(self, domain: Shape, fields: int, seed: int) -> AnyNetwork:
         """The network for a domain and a number of fields, initialised from seed."""
@@ -231,9 +233,12 @@ class SIREN:
     axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_widths(self.hidden, self.modes)
-        if not within(self.omega, 0, math.inf):
-            raise ValueError(f"omega={self.omega!r} must be finite and > 0")
+        checks = [
+            ("hidden", whole_numbers(self.hidden), _WIDTHS),
+            ("omega", within(self.omega, 0, math.inf), "finite and > 0"),
+        ]
+        require(self, checks)
+        check(self, "modes")
 
     def build(self, domain: Shape, fields: int, seed: int) -> Network:
         """The network for a domain and a number of fields, initialised from seed."""
@@ -248,13 +253,6 @@ class SIREN:
 
 
 NetworkConfig = MLP | SIREN | GatedMLP | PirateNet | ResidualMLP | Gabor | Separable
-
-
-def _check_widths(hidden: tuple[int, ...], modes: int) -> None:
-    if not whole_numbers(hidden):
-        raise ValueError(f"hidden={hidden!r} must be one or more whole numbers ≥ 1, e.g. (32, 32)")
-    if not whole(modes, 1):
-        raise ValueError(f"modes={modes!r} must be a whole number ≥ 1")
 
 
 def _glorot(widths: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from sngd.checks import place_of
+from sngd.checks import failure, finite, one_of, require, told, whole, within
 from sngd.coefficient import Coefficient
 from sngd.conserved import Conserved
 from sngd.device_errors import is_machine_failure
@@ -59,28 +59,28 @@ class Condition:
     sampling: Sampling = "kronecker"
 
     def __post_init__(self) -> None:
-        where = f"Condition({self.name!r})"
-        if not self.name or not isinstance(self.name, str):
-            raise ValueError(f"Condition name={self.name!r} must be a non-empty string")
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"Condition name={told(self.name)} must be a non-empty string")
+        where = f"Condition({told(self.name)})"
         if not callable(self.residual):
-            raise ValueError(f"{where}: residual={self.residual!r} must be a function (u, p) -> residual")
+            raise ValueError(f"{where}: residual={told(self.residual)} must be a function (u, p) -> residual")
         if not isinstance(self.region, Region):
             raise ValueError(
-                f"{where}: region={self.region!r} must be a region of the domain, e.g. domain.interior"
+                f"{where}: region={told(self.region)} must be a region of the domain, e.g. domain.interior"
             )
         count = getattr(self.region, "count", None)
-        if count is not None and self.points == 0:
+        if count is not None and isinstance(self.points, int) and self.points == 0:
             object.__setattr__(self, "points", count)
-        if not isinstance(self.points, int) or isinstance(self.points, bool) or self.points < 1:
-            raise ValueError(f"{where}: points={self.points!r} must be a whole number ≥ 1")
+        if not whole(self.points, 1):
+            raise ValueError(f"{where}: points={told(self.points)} must be a whole number ≥ 1")
         if count is not None and self.points > count:
             raise ValueError(
                 f"{where}: points={self.points} must be at most {count}, all that its region has"
             )
-        if not (isinstance(self.weight, (int, float)) and math.isfinite(self.weight) and self.weight > 0):
-            raise ValueError(f"{where}: weight={self.weight!r} must be finite and > 0")
-        if self.sampling not in get_args(Sampling):
-            raise ValueError(f"{where}: sampling={self.sampling!r} must be one of {get_args(Sampling)}")
+        if not within(self.weight, 0, math.inf):
+            raise ValueError(f"{where}: weight={told(self.weight)} must be finite and > 0")
+        if not one_of(self.sampling, get_args(Sampling)):
+            raise ValueError(f"{where}: sampling={told(self.sampling)} must be one of {get_args(Sampling)}")
 
 
 @dataclass(frozen=True)
@@ -133,23 +133,25 @@ class Problem:
         name: str = "problem",
     ) -> None:
         self.domain, self.name = domain, name
-        self.conditions = tuple(conditions) if isinstance(conditions, Iterable) else (None,)
-        if not all(isinstance(c, Condition) for c in self.conditions):
-            raise ValueError(f"Problem: conditions={conditions!r:.80} must be a list of Condition(...)")
-        self.fields = _names(fields)
-        self.solution, self.conserved = solution, tuple(conserved)
+        self.conditions = _listed("conditions", conditions, Condition)
+        self.fields = _names("fields", fields)
+        self.solution, self.conserved = solution, _listed("conserved", conserved, Conserved)
         if not self.conditions:
             raise ValueError("Problem: conditions is empty; give at least one Condition")
         names = [c.name for c in self.conditions]
-        self.outputs = self.fields if outputs is None else _names(outputs)
-        self.ansatz, self.coefficients = ansatz, dict(coefficients or {})
-        self._check_coefficients()
+        self.outputs = self.fields if outputs is None else _names("outputs", outputs)
+        self.ansatz, self.coefficients = ansatz, {} if coefficients is None else coefficients
+        self._check()
+        self.coefficients = dict(self.coefficients)
         if self.outputs != self.fields and ansatz is None:
             raise ValueError(
                 f"Problem: outputs={self.outputs} differ from fields={self.fields}, which then need an "
                 "ansatz that makes them of the outputs"
             )
-        groups = (("condition", names), ("field", list(self.fields)), ("output", list(self.outputs)))
+        groups = (
+            *(("condition", names), ("field", list(self.fields)), ("output", list(self.outputs))),
+            ("conserved", [c.name for c in self.conserved]),
+        )
         for kind, group in groups:
             repeated = sorted({n for n in group if group.count(n) > 1})
             if repeated:
@@ -188,13 +190,31 @@ class Problem:
         """The coefficients that are not."""
         return {name: c for name, c in self.coefficients.items() if not isinstance(c, Coefficient)}
 
-    def _check_coefficients(self) -> None:
+    def _check(self) -> None:
+        """Refuse arguments of other kinds."""
+        name, callables = self.name, {"ansatz": self.ansatz, "solution": self.solution}
+        checks = [
+            ("domain", isinstance(self.domain, Shape), "a Box or another shape"),
+            (
+                "name",
+                isinstance(name, str) and bool(name.strip()) and not {"/", "\0"} & set(name),
+                "text without /, of which run folders are named",
+            ),
+            *((what, one is None or callable(one), "a function or None") for what, one in callables.items()),
+            (
+                "coefficients",
+                isinstance(self.coefficients, Mapping),
+                "a dict of numbers or Coefficient(...)",
+            ),
+        ]
+        require(self, checks, "Problem: ")
         for name, value in self.coefficients.items():
-            known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not (known or isinstance(value, Coefficient)):
+            if not (isinstance(name, str) and name):
+                raise ValueError(f"Problem: coefficients has the name {told(name)}, which must be text")
+            if not (finite(value) or isinstance(value, Coefficient)):
                 raise ValueError(
-                    f"Problem: coefficients[{name!r}]={value!r} must be a number, or Coefficient(...) for "
-                    "one that is unknown"
+                    f"Problem: coefficients[{name!r}]={told(value)} must be a finite number, or "
+                    "Coefficient(...) for one that is unknown"
                 )
 
     def coefficients_at(self, raw: Tensor, known: Mapping[str, float] | None = None) -> dict[str, Tensor]:
@@ -231,7 +251,7 @@ class Problem:
         except Exception as error:
             if is_machine_failure(error):
                 raise
-            raise ValueError(f"ansatz failed{place_of(error)}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"ansatz failed{failure(error)}") from error
         jets = tuple(u) if isinstance(u, (tuple, list)) else (u,)
         if len(jets) != len(self.fields) or not all(isinstance(jet, Jet) for jet in jets):
             kinds = ", ".join(type(jet).__name__ for jet in jets)
@@ -304,7 +324,7 @@ class Problem:
         except Exception as error:
             if is_machine_failure(error):
                 raise
-            raise ValueError(f"solution failed{place_of(error)}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"solution failed{failure(error)}") from error
         return _stack(found, len(points), "solution", len(self.fields))
 
 
@@ -320,7 +340,7 @@ def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
     except Exception as error:
         if is_machine_failure(error):
             raise  # no mistake of the residual's: whoever asked may try fewer points
-        raise ValueError(f"{what} failed{place_of(error)}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what} failed{failure(error)}") from error
     return _stack(result, len(p), what)
 
 
@@ -338,8 +358,32 @@ def _stack(result: Any, n: int, what: str, components: int | None = None) -> Ten
         raise ValueError(
             f"{what} must return {components or 'at least one'} component(s), got {len(tensors)}"
         )
+    for part in tensors:
+        if not part.is_floating_point():  # a complex one would lose its imaginary part
+            raise ValueError(f"{what} must return real numbers in floating point, it returned {part.dtype}")
     return torch.stack(tensors, dim=1)
 
 
-def _names(names: Sequence[str] | str) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _names(what: str, names: Any) -> tuple[str, ...]:
+    """Names in a tuple, of one as of several.
+
+    Raises:
+        ValueError: they are none.
+    """
+    given = (names,) if isinstance(names, str) else names
+    if not (isinstance(given, (tuple, list)) and all(isinstance(name, str) and name for name in given)):
+        raise ValueError(f'Problem: {what}={told(names)} must be a tuple of names, e.g. ("u", "v")')
+    return tuple(given)
+
+
+def _listed(what: str, given: Any, kind: type) -> tuple[Any, ...]:
+    """Things of one kind in a tuple. A set has no order that all ranks agree on.
+
+    Raises:
+        ValueError: they are none.
+    """
+    ordered = isinstance(given, Iterable) and not isinstance(given, (set, frozenset))
+    listed = tuple(given) if ordered else (None,)
+    if not all(isinstance(one, kind) for one in listed):
+        raise ValueError(f"Problem: {what}={told(given):.80} must be a list of {kind.__name__}(...)")
+    return listed

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sngd.config import load_source, parse_overrides
+from sngd.flags import Parser, refuse_repeated
 from sngd.library import config_path
 
 __all__ = ["render", "slurm_time", "submit"]
@@ -39,7 +40,7 @@ def submit(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
         parser.print_help()
         return 0 if given else 2
-    options, flags = parser.parse_known_args(given)
+    options, flags = parser.split(given)
     config = config_path(options.config)
     runs = _check(config, flags, f"sngd submit {options.config}")
     if config.suffix == ".txt" and options.array is None:
@@ -60,10 +61,9 @@ def submit(given: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="sngd submit",
-        allow_abbrev=False,
         description="Submit the run that CONFIG defines to Slurm, to be trained by `sngd train CONFIG "
         "[flags]` on every GPU of its nodes. What is not listed here is a flag of sngd train.",
         add_help=False,
@@ -92,15 +92,20 @@ def _parser() -> argparse.ArgumentParser:
 def _check(config: Path, flags: list[str], program: str) -> int:
     """Load what will be run, so that mistakes are told now; how many runs it is."""
     if config.suffix != ".txt":
+        refuse_repeated(flags)
         run, _ = load_source(config)
         parse_overrides(run, flags, program)
         return 1
     if not config.is_file():
         raise ValueError(f"config file {str(config)!r} does not exist")
-    lines = config.read_text().splitlines()
+    try:
+        lines = config.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"config file {str(config)!r} must be text in UTF-8: {error}") from error
     for number, line in enumerate(lines, 1):
         path, *own = line.split() or [""]
         try:
+            refuse_repeated([*own, *flags])
             run, _ = load_source(config_path(path))
             parse_overrides(run, [*own, *flags], f"{config}:{number}")
         except ValueError as error:
@@ -204,7 +209,7 @@ def _hand_over(command: list[str], script: str) -> str:
         )
     done = subprocess.run(command, input=script, capture_output=True, text=True)
     if done.returncode:
-        raise ValueError(f"sbatch refused the job: {done.stderr.strip()}")
+        raise ValueError(f"sbatch refused the job: {' '.join(done.stderr.split())}")
     return done.stdout.strip().partition(";")[0]
 
 

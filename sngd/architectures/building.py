@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sngd.activations import NETWORK_ACTIVATIONS, Derivatives
-from sngd.checks import require, whole
+from sngd.checks import one_of, require, whole, words
 from sngd.embedding import Embedding
 from sngd.graph import Body, GraphNetwork, Pass
 
@@ -132,11 +132,19 @@ def stack(layers: list[Dense], derivatives: Derivatives) -> Callable[[Pass, Tens
     return body
 
 
-def check(config: object, *names: str) -> None:
-    """Refuse whole numbers below 1 and activations that there are not."""
-    checks = [(name, whole(getattr(config, name), 1), "a whole number ≥ 1") for name in names]
-    if (activation := getattr(config, "activation", None)) is not None:
-        checks.append(
-            ("activation", activation in NETWORK_ACTIVATIONS, f"one of {sorted(NETWORK_ACTIVATIONS)}")
-        )
+def check(config: Any, *fields: str) -> None:
+    """Refuse whole numbers below 1, activations that there are not, and axes that are no names.
+
+    Args:
+        config: of an architecture.
+        fields: those that are whole numbers.
+    """
+    checks = [(field, whole(getattr(config, field), 1), "a whole number ≥ 1") for field in fields]
+    if hasattr(config, "activation"):
+        known = sorted(NETWORK_ACTIVATIONS)
+        checks.append(("activation", one_of(config.activation, known), f"one of {known}"))
+    if hasattr(config, "weight_factorization"):
+        switch = isinstance(config.weight_factorization, bool)
+        checks.append(("weight_factorization", switch, "True or False"))
+    checks.append(("axes", words(config.axes), 'a tuple of names of axes, e.g. ("x",)'))
     require(config, checks)

@@ -225,8 +225,9 @@ class ResidualMLP:
 
     def __post_init__(self) -> None:
         check(self, "hidden", "layers", "modes")
-        even = not self.fourier or self.hidden % 2 == 0
+        even = self.fourier is not True or self.hidden % 2 == 0
         checks = [
+            ("fourier", isinstance(self.fourier, bool), "True or False"),
             ("hidden", even, "even with fourier=True: half of it are frequencies"),
             ("fourier_scale", within(self.fourier_scale, 0, math.inf), "finite and > 0"),
         ]

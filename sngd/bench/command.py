@@ -27,6 +27,7 @@ from sngd.bench.table import by_task, console_table, seconds
 from sngd.checks import within
 from sngd.devices import pick_device
 from sngd.exit_codes import INTERRUPTED, USER_ERROR
+from sngd.flags import Parser
 from sngd.launcher import Launch
 
 __all__ = ["bench"]
@@ -34,11 +35,10 @@ __all__ = ["bench"]
 _WIDE = 130  # columns that a table takes where nobody has set a width
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     lines = [f"  {name:10s} {suite.about}" for name, suite in suites.SUITES.items()]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sngd bench",
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run a suite of optimizers × problems × seeds; what is stored already is not run again.",
         epilog="suites:\n"

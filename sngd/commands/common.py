@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
@@ -14,7 +13,9 @@ from pathlib import Path
 from torch import Tensor
 
 from sngd.checkpoint import Checkpoint
+from sngd.checks import told, words_of
 from sngd.config import RunConfig, load_source, parse_overrides
+from sngd.flags import Parser, refuse_repeated
 from sngd.folder import CONFIG, Source
 from sngd.library import config_path
 from sngd.networks import AnyNetwork
@@ -37,6 +38,7 @@ def load(config: str, flags: list[str], program: str) -> tuple[RunConfig, Source
     Raises:
         ValueError: there is no such config, or it defines no sound run.
     """
+    refuse_repeated(flags)
     path = config_path(config)
     if path.suffix == ".json":
         return _load_saved(path, flags, program)
@@ -46,21 +48,35 @@ def load(config: str, flags: list[str], program: str) -> tuple[RunConfig, Source
 
 def _load_saved(path: Path, flags: list[str], program: str) -> tuple[RunConfig, Source]:
     try:
-        saved = json.loads(path.read_text())["source"]
-        original, text, stored = Path(saved["path"]), saved["text"], list(saved["flags"])
+        saved = json.loads(path.read_text(encoding="utf-8"))["source"]
+        original, text, stored = Path(saved["path"]), saved["text"], saved["flags"]
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} is not the config.json of a run: {error}") from error
-    if not all(isinstance(flag, str) for flag in stored):
-        raise ValueError(f"{str(path)!r} is not the config.json of a run: source.flags={stored!r}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} is not the config.json of a run: {words_of(error)}") from error
+    checks = (
+        ("path", str(original), original.suffix == ".py" and "\0" not in str(original)),
+        ("text", text, isinstance(text, str) and _encodes(text)),
+        ("flags", stored, isinstance(stored, list) and all(isinstance(flag, str) for flag in stored)),
+    )
+    for name, value, good in checks:
+        if not good:
+            raise ValueError(f"{str(path)!r} is not the config.json of a run: source.{name}={told(value)}")
     stored = _without(stored, "--run-dir")
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / original.name
-        copy.write_text(text)
+        copy.write_text(text, encoding="utf-8", newline="")
         with _importable(original.resolve().parent):
             run, _ = load_source(copy)
     return parse_overrides(run, [*stored, *flags], program), Source(original, text, [*stored, *flags])
+
+
+def _encodes(text: str) -> bool:
+    """Whether a text can be written to a file, as half of a surrogate pair cannot."""
+    try:
+        return bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        return False
 
 
 def _without(flags: list[str], name: str) -> list[str]:
@@ -84,14 +100,14 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def run_folder_parser(command: str, description: str) -> argparse.ArgumentParser:
+def run_folder_parser(command: str, description: str) -> Parser:
     """A parser of `sngd COMMAND RUN`."""
-    parser = argparse.ArgumentParser(prog=f"sngd {command}", description=description)
+    parser = Parser(prog=f"sngd {command}", description=description)
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     return parser
 
 
-def result_parser(command: str, description: str) -> argparse.ArgumentParser:
+def result_parser(command: str, description: str) -> Parser:
     """A parser of `sngd COMMAND RUN` that looks at parameters of a run."""
     parser = run_folder_parser(command, description)
     parser.add_argument(

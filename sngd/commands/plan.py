@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 
 from sngd.assembly import own_budget, plan_memory
@@ -11,17 +9,20 @@ from sngd.commands.common import load
 from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.exit_codes import USER_ERROR
+from sngd.flags import Parser
 from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast
 
 __all__ = ["plan"]
 
+# Of a number of ranks or directions.
+_DIGITS = 9
+
 
 def plan(given: list[str]) -> int:
     """The command `sngd plan`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sngd plan",
-        allow_abbrev=False,
         description="Show how the run that CONFIG defines would be arranged: memory of a rank, what is kept "
         "and what travels, without running it. Flags replace fields of CONFIG as for sngd train.",
         add_help=False,
@@ -36,7 +37,7 @@ def plan(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
         parser.print_help()
         return 0 if given else USER_ERROR
-    options, flags = parser.parse_known_args(given)
+    options, flags = parser.split(given)
     run, _ = load(options.config, flags, f"sngd plan {options.config}")
     ranks = _whole("--ranks", options.ranks)
     rank = None if options.rank is None else _whole("--rank", options.rank)
@@ -53,8 +54,8 @@ def plan(given: list[str]) -> int:
 
 
 def _whole(flag: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{flag}={text} must be a whole number ≥ 1")
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
+        raise ValueError(f"{flag}={text:.99} must be a whole number ≥ 1")
     return int(text)
 
 

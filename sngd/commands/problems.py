@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from typing import Any
 
@@ -13,6 +12,7 @@ import rich.table
 from sngd import library
 from sngd.composite import build_network
 from sngd.config import RunConfig
+from sngd.flags import Parser
 from sngd.library import Best, Entry
 
 __all__ = ["problems"]
@@ -23,7 +23,7 @@ _NAMED = 4  # coordinates and fields that are told by name; more are counted
 
 def problems(given: list[str]) -> int:
     """The command `sngd problems`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sngd problems",
         description="The library of problems: `sngd train problems:NAME [flags]` trains one.",
     )

@@ -22,7 +22,7 @@ from sngd.certificate import agreement, certify
 from sngd.checks import whole
 from sngd.coefficient import Coefficient
 from sngd.commands.common import restore, result_parser
-from sngd.conservation import conservation
+from sngd.conservation import MOST_AXES, conservation
 from sngd.devices import pick_device
 from sngd.domain import Box
 from sngd.evaluate import Evaluation, time_axis
@@ -41,6 +41,8 @@ __all__ = ["evaluate", "export", "plot"]
 _POINTS = 100_000
 # Points that carry derivatives: so many of them take as long as all others.
 _POINTS_WITH_SLOPES = 10_000
+# Of a grid's points along an axis.
+_DIGITS = 9
 
 
 def evaluate(given: list[str]) -> int:
@@ -62,8 +64,8 @@ def evaluate(given: list[str]) -> int:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--json", action="store_true", help="JSON on a terminal too")
     options = parser.parse_args(given)
-    if options.points is not None and options.points < 1:
-        raise ValueError(f"--points={options.points} must be ≥ 1")
+    if options.points is not None and not whole(options.points, 1):
+        raise ValueError(f"--points={options.points} must be a whole number ≥ 1, below 2**63")
     points = options.points or _POINTS
     run, network, theta = restore(options.run, options.checkpoint)
     device = pick_device(options.device, Launch("alone"))
@@ -133,6 +135,11 @@ def _drifts(problem: Problem, network: AnyNetwork, theta: Tensor) -> dict[str, A
     """How far integrals drift that should not change, by their names."""
     axis = time_axis(problem.domain.names)
     if axis is None or not problem.conserved or not isinstance(problem.domain, Box):
+        return {}
+    space = problem.domain.dim - 1
+    if not 1 <= space <= MOST_AXES:
+        why = f"their integrals are taken over one to {MOST_AXES} axes of space, this domain has {space}"
+        print(f"note: conserved quantities are left out: {why}", file=sys.stderr)
         return {}
     found = conservation(problem, network, theta, problem.conserved, axis)
     return {name: dataclasses.asdict(drift) for name, drift in found.items()}
@@ -289,6 +296,6 @@ def _where(options: argparse.Namespace, problem: Problem) -> Sampled:
     if options.grid is None:
         return Sampled.grid(problem, default_counts(problem.domain.dim))
     words = options.grid.split("x")
-    if not all(word.isdecimal() for word in words):
-        raise ValueError(f"--grid={options.grid} must be whole numbers with x between them, e.g. 101x101")
+    if not all(word.isdecimal() and len(word) <= _DIGITS for word in words):
+        raise ValueError(f"--grid={options.grid:.99} must be whole numbers with x between them, e.g. 101x101")
     return Sampled.grid(problem, [int(word) for word in words])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from sngd.commands.common import complain, load, run_folder_parser
 from sngd.exit_codes import INTERRUPTED, RESUME, USER_ERROR
+from sngd.flags import Parser
 from sngd.folder import CONFIG, Standing, check_folder, kept_checkpoints
 from sngd.launcher import Launch, detect
 from sngd.local_ranks import start_local_ranks
@@ -18,12 +18,14 @@ from sngd.stopping import TOLD_TO_END
 
 __all__ = ["rank_count", "resume", "status", "train"]
 
+# Of a number of ranks.
+_DIGITS = 6
+
 
 def train(given: list[str]) -> int:
     """The command `sngd train`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sngd train",
-        allow_abbrev=False,
         description="Train the run that CONFIG defines; every field of it can be replaced by a flag.",
         epilog="`sngd train CONFIG --help` lists the fields with the values that CONFIG gives them.",
         add_help=False,
@@ -43,7 +45,7 @@ def train(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
         parser.print_help()
         return 0 if given else USER_ERROR
-    options, flags = parser.parse_known_args(given)
+    options, flags = parser.split(given)
     launch = detect(os.environ)
     run, source = load(options.config, flags, f"sngd train {options.config}")
     if options.resume and run.run_dir is None and launch.job is None:
@@ -84,8 +86,8 @@ def rank_count(wanted: str, device: str, launch: Launch) -> int:
         if device != "cpu" and torch.cuda.is_available():
             return torch.cuda.device_count()
         return len(os.sched_getaffinity(0))
-    if not wanted.isdigit() or int(wanted) < 1:
-        raise ValueError(f'--ranks={wanted} must be a whole number ≥ 1, or "auto"')
+    if not wanted.isdecimal() or len(wanted) > _DIGITS or int(wanted) < 1:
+        raise ValueError(f'--ranks={wanted:.99} must be a whole number ≥ 1, or "auto"')
     if int(wanted) > 1 and started:
         raise ValueError(
             f"--ranks={wanted}, but {launch.title} has already started {launch.size} "
@@ -100,6 +102,9 @@ def resume(given: list[str]) -> int:
         print("usage: sngd resume RUN [flags of sngd train]\n\nGo on with the run in the folder RUN.")
         return 0 if given and given[0] in ("-h", "--help") else USER_ERROR
     folder = Path(given[0])
+    named = [flag for flag in given[1:] if flag.partition("=")[0] in ("--run-dir", "--run_dir")]
+    if named:
+        raise ValueError(f"{named[0]} is given, but sngd resume goes on in {str(folder)!r}: leave it out")
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
     return train([str(folder / CONFIG), "--run-dir", str(folder), "--resume", *given[1:]])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sngd.geometry.pieces import Piece
-from sngd.geometry.shape import Shape
+from sngd.geometry.shape import Shape, axis_names
 
 __all__ = ["Mesh"]
 
@@ -39,9 +39,7 @@ class Mesh(Shape):
     """
 
     def __init__(self, source: Any, names: tuple[str, str, str] = ("x", "y", "z")) -> None:
-        self.names = tuple(names)
-        if len(self.names) != 3 or len(set(self.names)) != 3:
-            raise ValueError(f"Mesh names={names!r} must be three different names")
+        self.names = axis_names("Mesh", names, 3)
         self.title = str(source) if isinstance(source, (str, Path)) else "surface"
         surface = _load(source)
         if not len(surface.faces):

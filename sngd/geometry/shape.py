@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from sngd.checks import one_of, real, told
 from sngd.geometry.pieces import Boundary, Piece, Slice
 from sngd.geometry.regions import Axis, Region
 
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from sngd.geometry.combination import Combination
     from sngd.geometry.extrusion import Extrusion
 
-__all__ = ["Bounds", "Shape", "bounded"]
+__all__ = ["Bounds", "Shape", "axis_names", "bounded"]
 
 Bounds = tuple[tuple[float, float], ...]
 
 # Whether a place is inside is asked so far beside a surface, in units of the bounding box's diagonal.
 _BESIDE = 1e-6
+# Shortest axis: its square, and the inverse of that, are numbers.
+_LEAST = 1e-150
 
 
 class Shape:
@@ -65,9 +67,9 @@ class Shape:
         Raises:
             ValueError: there is none of this name.
         """
-        if name not in self.names:
+        if not one_of(name, self.names):
             kind = type(self).__name__.lower()
-            raise ValueError(f"axis {name!r} does not exist: this {kind} has the axes {self.names}")
+            raise ValueError(f"axis {told(name)} does not exist: this {kind} has the axes {self.names}")
         return self.names.index(name)
 
     # -- what a shape must say ----------------------------------------------------------------
@@ -123,8 +125,8 @@ class Shape:
             raise ValueError("face() needs a coordinate to hold, e.g. domain.face(t=0)")
         for name, value in fixed.items():
             low, high = self.bounds[self.axis_index(name)]
-            if not low <= value <= high:
-                raise ValueError(f"face({name}={value}) lies outside of {name} in [{low}, {high}]")
+            if not (real(value) and low <= value <= high):
+                raise ValueError(f"face({name}={told(value)}) lies outside of {name} in [{low}, {high}]")
         return {self.axis_index(n): float(v) for n, v in fixed.items()}
 
     def boundary(self, *of: Any) -> Region:
@@ -190,6 +192,21 @@ class Shape:
         return Difference(self, other)
 
 
+def axis_names(where: str, names: Any, count: int) -> tuple[str, ...]:
+    """Names of axes, all different.
+
+    Raises:
+        ValueError: they are not.
+    """
+    given = tuple(names) if isinstance(names, (tuple, list)) else ()
+    if not (
+        len(given) == count and all(isinstance(n, str) and n for n in given) and len(set(given)) == count
+    ):
+        words = {2: "two", 3: "three"}.get(count, str(count))
+        raise ValueError(f"{where} names={told(names)} must be {words} different names")
+    return given
+
+
 def bounded(where: str, name: str, pair: Any) -> tuple[float, float]:
     """The bounds of an axis as two numbers.
 
@@ -197,7 +214,10 @@ def bounded(where: str, name: str, pair: Any) -> tuple[float, float]:
         ValueError: they are no pair, not finite or not low < high.
     """
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-        raise ValueError(f"{where} axis {name}={pair!r} must be a pair (low, high)")
-    if not (all(isinstance(v, Real) and math.isfinite(v) for v in pair) and pair[0] < pair[1]):
-        raise ValueError(f"{where} axis {name}={pair!r} must be finite with low < high")
-    return float(pair[0]), float(pair[1])
+        raise ValueError(f"{where} axis {name}={told(pair)} must be a pair (low, high)")
+    if not (all(real(v) for v in pair) and pair[0] < pair[1]):
+        raise ValueError(f"{where} axis {name}={told(pair)} must be finite with low < high")
+    low, high = float(pair[0]), float(pair[1])
+    if not _LEAST < high - low < math.inf:
+        raise ValueError(f"{where} axis {name}={told(pair)} is too short or too long for float64")
+    return low, high

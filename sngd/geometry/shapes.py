@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sngd.checks import real, told
 from sngd.geometry.pieces import Piece
-from sngd.geometry.shape import Shape
+from sngd.geometry.shape import Shape, axis_names, bounded
 
 __all__ = ["Ball", "Polygon"]
 
@@ -43,13 +43,14 @@ class Ball(Shape):
         if not centre:
             raise ValueError("Ball() needs a centre, e.g. Ball(x=0, y=0, radius=1)")
         for name, value in (*centre.items(), ("radius", radius)):
-            if not (isinstance(value, Real) and math.isfinite(value)):
-                raise ValueError(f"Ball {name}={value!r} must be a finite number")
+            if not real(value):
+                raise ValueError(f"Ball {name}={told(value)} must be a finite number")
         if radius <= 0:
-            raise ValueError(f"Ball radius={radius!r} must be > 0")
+            raise ValueError(f"Ball radius={told(radius)} must be > 0")
         self.names, self.radius = tuple(centre), float(radius)
         self.centre = tuple(float(c) for c in centre.values())
-        self.bounds = tuple((c - self.radius, c + self.radius) for c in self.centre)
+        pairs = zip(self.names, self.centre, strict=True)
+        self.bounds = tuple(bounded("Ball", n, (c - self.radius, c + self.radius)) for n, c in pairs)
 
     def __repr__(self) -> str:
         centre = ", ".join(f"{n}={c}" for n, c in zip(self.names, self.centre, strict=True))
@@ -113,16 +114,17 @@ class Polygon(Shape):
     """
 
     def __init__(self, vertices: Sequence[Sequence[float]], names: tuple[str, str] = ("x", "y")) -> None:
-        self.names = tuple(names)
-        if len(self.names) != 2 or len(set(self.names)) != 2:
-            raise ValueError(f"Polygon names={names!r} must be two different names")
+        self.names = axis_names("Polygon", names, 2)
         try:
-            pairs = [tuple(float(c) for c in vertex) for vertex in vertices]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"Polygon vertices={vertices!r} must be pairs of numbers: {error}") from error
-        for i, pair in enumerate(pairs):
-            if len(pair) != 2 or not all(math.isfinite(c) for c in pair):
-                raise ValueError(f"Polygon vertices[{i}]={pair} must be two finite numbers")
+            given = [tuple(vertex) for vertex in vertices]
+        except TypeError as error:
+            raise ValueError(
+                f"Polygon vertices={told(vertices)} must be pairs of numbers: {error}"
+            ) from error
+        for i, pair in enumerate(given):
+            if len(pair) != 2 or not all(real(_item(c)) for c in pair):
+                raise ValueError(f"Polygon vertices[{i}]={told(pair)} must be two finite numbers")
+        pairs = [(float(x), float(y)) for x, y in given]
         if len(pairs) < 3:
             raise ValueError(f"Polygon needs at least 3 vertices, got {len(pairs)}")
         if len(set(pairs)) < len(pairs):
@@ -134,12 +136,15 @@ class Polygon(Shape):
         if _area(corners) < 0:
             corners = corners.flip(0)
         crossing = _crossing(corners)
-        if crossing or _area(corners) == 0:
+        if crossing or not 0 < _area(corners) < math.inf:
             raise ValueError(
-                f"Polygon edges must not cross or touch: {crossing}" if crossing else "Polygon has no area"
+                f"Polygon edges must not cross or touch: {crossing}"
+                if crossing
+                else "Polygon has no area that float64 can hold"
             )
         self.vertices = corners  # (E, 2), counter-clockwise
-        self.bounds = tuple(zip(corners.amin(0).tolist(), corners.amax(0).tolist(), strict=True))
+        ends = zip(self.names, corners.amin(0).tolist(), corners.amax(0).tolist(), strict=True)
+        self.bounds = tuple(bounded("Polygon", name, (low, high)) for name, low, high in ends)
 
     def __repr__(self) -> str:
         corners = [tuple(v) for v in self.vertices.tolist()]
@@ -205,6 +210,11 @@ class Polygon(Shape):
             inverse = (f2 + beyond * beyond) ** -0.5
             total = inverse if total is None else total + inverse
         return 1.0 / total
+
+
+def _item(value: Any) -> Any:
+    """The number in a tensor of one."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
 
 
 def _area(corners: Tensor) -> float:

@@ -60,11 +60,12 @@ class Auto:
     damping: float = 1e-3
 
     def __post_init__(self) -> None:
+        least = self.rank if self.rank is not None and whole(self.rank, 1) else 1
         checks = [
             ("rank", self.rank is None or whole(self.rank, 1), "a whole number ≥ 1"),
             (
                 "max_rank",
-                self.max_rank is None or whole(self.max_rank, self.rank or 1),
+                self.max_rank is None or whole(self.max_rank, least),
                 "a whole number, at least rank",
             ),
             ("corrections", whole(self.corrections, 0), "a whole number ≥ 0"),

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sngd.checks import require, whole, within
+from sngd.checks import at_least, one_of, positive, require, whole, within
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report, Stepper
 from sngd.optimizers.zero import ZeroStepper
@@ -51,14 +51,14 @@ class _FirstOrder:
             ("rate", within(self.rate, 0, math.inf), "finite and > 0"),
             (
                 "schedule",
-                self.schedule in ("constant", "cosine", "exponential"),
+                one_of(self.schedule, ("constant", "cosine", "exponential")),
                 '"constant", "cosine" or "exponential"',
             ),
             ("decay_steps", whole(self.decay_steps, 1), "a whole number ≥ 1"),
-            ("decay_factor", self.decay_factor == 1 or within(self.decay_factor, 0, 1), "in (0, 1]"),
+            ("decay_factor", positive(self.decay_factor) and self.decay_factor <= 1, "in (0, 1]"),
             ("ramp_steps", whole(self.ramp_steps, 0), "a whole number ≥ 0"),
-            ("beta1", self.beta1 == 0 or within(self.beta1, 0, 1), "in [0, 1)"),
-            ("beta2", self.beta2 == 0 or within(self.beta2, 0, 1), "in [0, 1)"),
+            ("beta1", at_least(self.beta1, 0, 1), "in [0, 1)"),
+            ("beta2", at_least(self.beta2, 0, 1), "in [0, 1)"),
         ]
 
     def rate_at(self, update: int) -> float:

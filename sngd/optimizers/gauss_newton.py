@@ -21,7 +21,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from sngd.checks import require, whole, within
+from sngd.checks import at_least, one_of, require, whole, within
 from sngd.core import Core
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
@@ -207,8 +207,8 @@ class StepRule:
     def _checks(self) -> list[tuple[str, bool, str]]:
         rules = self._rules()
         return [
-            ("globalization", self.globalization in rules, " or ".join(f'"{rule}"' for rule in rules)),
-            ("fixed_damping", self.fixed_damping == 0 or within(self.fixed_damping, 0, math.inf), "≥ 0"),
+            ("globalization", one_of(self.globalization, rules), " or ".join(f'"{rule}"' for rule in rules)),
+            ("fixed_damping", at_least(self.fixed_damping, 0), "finite and ≥ 0"),
             ("halvings", whole(self.halvings, 0), "a whole number ≥ 0"),
             ("corrections", whole(self.corrections, 0), "a whole number ≥ 0"),
             ("acceptance", within(self.acceptance, 0, 1), "between 0 and 1"),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from sngd.checks import within
+from sngd.checks import at_least, within
 from sngd.gram import DampedMatrix, Layout, form_kernel
 from sngd.jacobian import FactoredJacobian
 from sngd.objective import Objective, State
@@ -91,7 +91,7 @@ class SPRING(StepRule):
     def _checks(self) -> list[tuple[str, bool, str]]:
         return [
             *super()._checks(),
-            ("momentum", self.momentum == 0 or within(self.momentum, 0, 1), "in [0, 1)"),
+            ("momentum", at_least(self.momentum, 0, 1), "in [0, 1)"),
             ("rate", within(self.rate, 0, math.inf), "finite and > 0"),
             ("longest_step", within(self.longest_step, 0, math.inf), "finite and > 0"),
         ]

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sngd.checks import require, within
+from sngd.checks import one_of, require, within
 from sngd.memory import available_bytes
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
@@ -65,7 +65,11 @@ class SSBroyden:
 
     def __post_init__(self) -> None:
         checks = [
-            ("variant", self.variant in ("ssbroyden", "ssbfgs", "bfgs"), '"ssbroyden", "ssbfgs" or "bfgs"'),
+            (
+                "variant",
+                one_of(self.variant, ("ssbroyden", "ssbfgs", "bfgs")),
+                '"ssbroyden", "ssbfgs" or "bfgs"',
+            ),
             ("initial_scaling", isinstance(self.initial_scaling, bool), "True or False"),
             ("armijo", within(self.armijo, 0, 1), "between 0 and 1"),
             (

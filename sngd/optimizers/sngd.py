@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sngd.allocation import naming_out_of_memory
 from sngd.basis import Basis, make_blocks, replicate, shard
-from sngd.checks import require, whole, within
+from sngd.checks import at_least, one_of, require, whole, within
 from sngd.core import factor
 from sngd.landmarks import choose_landmarks
 from sngd.memory import BasisName, Placement
@@ -91,29 +91,29 @@ class SNGD:
             ("adaptive_rank", isinstance(self.adaptive_rank, bool), "True or False"),
             (
                 "subspace",
-                self.subspace in ("range_finder", "landmarks"),
+                one_of(self.subspace, ("range_finder", "landmarks")),
                 '"range_finder" or "landmarks"',
             ),
             (
                 "test_matrix",
-                self.test_matrix in ("khatri_rao", "gaussian"),
+                one_of(self.test_matrix, ("khatri_rao", "gaussian")),
                 '"khatri_rao" or "gaussian"',
             ),
             ("recycle", isinstance(self.recycle, bool), "True or False"),
             (
                 "basis",
-                self.basis in ("auto", "replicated", "sharded"),
+                one_of(self.basis, ("auto", "replicated", "sharded")),
                 '"auto", "replicated" or "sharded"',
             ),
             (
                 "globalization",
-                self.globalization in ("trust_region", "line_search"),
+                one_of(self.globalization, ("trust_region", "line_search")),
                 '"trust_region" or "line_search"',
             ),
             ("corrections", whole(self.corrections, 0), "a whole number ≥ 0"),
             ("acceptance", within(self.acceptance, 0, 1), "between 0 and 1"),
             ("damping", within(self.damping, 0, math.inf), "finite and > 0"),
-            ("cutoff", self.cutoff == 0 or within(self.cutoff, 0, 1), "in [0, 1)"),
+            ("cutoff", at_least(self.cutoff, 0, 1), "in [0, 1)"),
             ("halvings", whole(self.halvings, 0), "a whole number ≥ 0"),
         ]
         require(self, checks, "optimizer.")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sngd.checks import require
+from sngd.checks import one_of, require
 
 __all__ = ["Tracking", "agreed_mode"]
 
@@ -52,7 +52,7 @@ class Tracking:
         project_good = _text(project, _LONGEST) and not set(project or "") & set(_NO_PROJECT)
         named = f"text of 1 to {_LONGEST} characters"
         checks = [
-            ("wandb", self.wandb in _MODES, '"online", "offline" or "disabled"'),
+            ("wandb", one_of(self.wandb, _MODES), '"online", "offline" or "disabled"'),
             ("project", project_good, f"{named} without any of {_NO_PROJECT}"),
             ("entity", _text(self.entity, _LONGEST), named),
             ("group", _text(self.group, _LONGEST), named),
