@@ -132,13 +132,14 @@ def restructured(draw: Any, value: Any) -> Any:
     return draw(JSONS)
 
 
-DAMAGED = ["config.json", "history.jsonl", "result.json", "spectra.npz", "checkpoint/state.pt"]
+CHECKPOINT = ["manifest.json", "__0_0.distcp", "SHA256SUMS"]
+DAMAGED = ["config.json", "history.jsonl", "result.json", "spectra.npz", *CHECKPOINT]
 READERS = {
     "config.json": ["status", "eval", "train", "resume", "export", "plot"],
     "history.jsonl": ["plot", "plot", "eval"],
     "result.json": ["status", "status", "resume", "plot"],
     "spectra.npz": ["plot"],
-    "checkpoint/state.pt": ["status", "eval", "resume"],
+    **{name: ["status", "eval", "resume"] for name in CHECKPOINT},
 }
 
 
@@ -146,8 +147,11 @@ READERS = {
 def damages(draw: Any, run: Path) -> tuple[str, bytes | None, str]:
     """A file of a run folder, what stands in its place (None: nothing), and the command that reads it."""
     name = draw(st.sampled_from(DAMAGED))
-    content, how = (run / name).read_bytes(), draw(st.integers(0, 9))
-    reader = draw(st.sampled_from(READERS[name]))
+    reader, how = draw(st.sampled_from(READERS[name])), draw(st.integers(0, 9))
+    if name in CHECKPOINT:
+        (kept,) = run.glob("checkpoints/step-*")
+        name = str((kept / name).relative_to(run))
+    content = (run / name).read_bytes()
     if how == 0:
         return (
             name,
