@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +27,16 @@ LOOPBACK, EVERYWHERE = "127.0.0.1", {"0.0.0.0", "::"}
 
 
 @contextmanager
-def running(tmp_path: Path, command: list[str], **variables: str) -> Iterator[list[int]]:
+def running(
+    tmp_path: Path, command: list[str], flags: Sequence[str] = (), **variables: str
+) -> Iterator[list[int]]:
     """Processes of a run that is under way, the one that was started first."""
     environment = {k: v for k, v in unlaunched(os.environ).items() if "SOCKET_IFNAME" not in k}
     environment |= {"OMP_NUM_THREADS": "1", "RANKS": "2", "PYTHONPATH": str(ROOT), **variables}
     environment["PATH"] = os.pathsep.join([str(BIN), environment.get("PATH", "")])
     folder = tmp_path / "run"
-    given = [*command, str(ROOT / "configs" / "heat.py"), *SMALL, *ENDLESS, "--run-dir", str(folder)]
+    given = [*command, str(ROOT / "configs" / "heat.py"), *SMALL, *ENDLESS, *flags]
+    given += ["--run-dir", str(folder)]
     with (
         (tmp_path / "said").open("w") as said,
         subprocess.Popen(given, env=environment, cwd=tmp_path, stdout=said, stderr=said) as process,
@@ -84,10 +87,9 @@ def test_a_process_alone_listens_on_nothing_nor_do_its_trackers(tmp_path: Path) 
         "-m",
         "sngd.cli",
         "train",
-        "--tracking.wandb=offline",
-        "--tracking.tensorboard",
     ]
-    with running(tmp_path, command, HOME=str(tmp_path)) as family:
+    flags = ["--tracking.wandb=offline", "--tracking.tensorboard"]
+    with running(tmp_path, command, flags, HOME=str(tmp_path)) as family:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("run/wandb/offline-run-*/*.wandb")):  # its processes are up
             assert time.monotonic() < deadline
