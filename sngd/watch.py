@@ -105,9 +105,9 @@ class Watch:
         losses, failure = self.hold_out.losses(state.theta)
         if failure:
             self.last = None
-            self._tell("non-finite", step, failure)
+            self._tell("non_finite", step, failure)
             return
-        self.open.pop("non-finite", None)
+        self.open.pop("non_finite", None)
         training = [t if c in self.hold_out.numbers else 0.0 for c, t in enumerate(state.losses.tolist())]
         self.last, self._looked = Look(losses, training), True
         self._generalize(step, state, self.last)

@@ -87,9 +87,9 @@ def test_a_hard_constraint_holds_to_rounding_whatever_the_parameters() -> None:
         ({"outputs": ("n",)}, r"outputs=\('n',\) differ from fields=\('u', 'v'\), which then need an ansatz"),
         (
             {"coefficients": {"a": "one"}},
-            r"coefficients\['a'\]='one' must be a number, or Coefficient\(...\)",
+            r"coefficients\['a'\]='one' must be a finite number, or Coefficient\(...\)",
         ),
-        ({"coefficients": {"a": True}}, r"coefficients\['a'\]=True must be a number"),
+        ({"coefficients": {"a": True}}, r"coefficients\['a'\]=True must be a finite number"),
         ({"outputs": ("n", "n"), "ansatz": lambda u, p: u}, r"output names must differ, \['n'\] appear"),
     ],
 )

@@ -102,7 +102,7 @@ def test_errors_name_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"must differ, got \['mass', 'mass'\]"):
         drifts(none, (MASS, MASS))
     line = Box(t=(0, 1))
-    with pytest.raises(ValueError, match="one to four axes beside time, this domain has 0"):
+    with pytest.raises(ValueError, match="one to 4 axes beside time, this domain has 0"):
         drifts(lambda p: p[line.axes[0]], (MASS,), line, time=0)
     with pytest.raises(ValueError, match="needs a Box"):
         conservation(SimpleNamespace(domain="disc"), None, None, (MASS,), 0)

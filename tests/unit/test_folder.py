@@ -178,7 +178,7 @@ def test_a_finished_run_has_nothing_left_to_do_unless_its_budget_grows(tmp_path,
 def test_a_run_that_was_lost_before_its_result_is_ended_without_a_step(tmp_path, reason, changes, ended):
     run = _run(tmp_path)
     _begin(run, step=0)
-    about = {"fields": {"target_error": 1e-6}}
+    about = {"fields": describe(run) | {"target_error": 1e-6}}
     dataclasses.replace(_checkpoint(), reason=reason, about=about).save(tmp_path)
     claim = _claim(_run(tmp_path, **changes))
     assert (claim.ended, claim.finished) == (ended, "")

@@ -60,7 +60,7 @@ def test_the_rule_of_overfitting_goes_on_from_its_numbers(pairs, data):
 
 
 def test_growth_alone_or_a_ratio_alone_does_not_do():
-    assert _looks([(0.01, 1.0), (0.01, 0.9e-2 / GROWTH)])[-1] is not None
+    assert _looks([(0.01, 1.0), (0.01, 0.9e-2 / RATIO)])[-1] is not None
     assert _looks([(0.01, 1.0), (0.01, 0.011 / RATIO)])[-1] is None, "the ratio is small still"
     assert _looks([(10 * RATIO, 1.0), (10 * RATIO, 1.1 / GROWTH)])[-1] is None, "it was as large before"
 

@@ -203,7 +203,7 @@ def test_orthonormalize_whatever_the_rank(kind: str, dtype, heights: str, tiles:
     q = spread(y, HEIGHTS[heights])
     check_basis(q, y)
     if heights in ("alone", "two", "three"):  # where no share has fewer rows than columns
-        assert orthonormality(q) < 20 * torch.finfo(dtype).eps
+        assert orthonormality(q) < 40 * torch.finfo(dtype).eps
 
 
 @given(
@@ -226,7 +226,7 @@ def test_orthonormalize_rows_by_the_thousand() -> None:
         y = decaying(9000, 20, 12).to(dtype)
         q = spread(y, [9000])
         check_basis(q, y)
-        assert orthonormality(q) < 20 * torch.finfo(dtype).eps
+        assert orthonormality(q) < 40 * torch.finfo(dtype).eps
         check_basis(spread(y, [4500, 4500]), y)
 
 

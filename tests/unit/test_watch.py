@@ -311,7 +311,7 @@ def test_a_residual_that_is_not_finite_on_fresh_points_is_one_warning_and_no_sto
     _, records, result = seen[0]
     assert [r["holdout"] for r in records] == [None] * 7
     (warning,) = result["warnings"]
-    assert (warning["kind"], warning["step"]) == ("non-finite", 1)
+    assert (warning["kind"], warning["step"]) == ("non_finite", 1)
     assert f"condition 'equation' has residual {value} at the fresh point x=0." in warning["text"]
     assert result["holdout_loss"] is None
     alone = on_ranks(1, lambda ranks: _train(run, ranks))[0][2]

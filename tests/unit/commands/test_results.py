@@ -134,7 +134,7 @@ def test_eval_on_a_terminal_is_for_people_unless_json_is_asked_for(copies, capsy
 
 def test_eval_refuses_no_points(copies, capsys):
     assert main(["eval", "heat", "--points", "0"]) == 2
-    assert "--points=0 must be ≥ 1" in capsys.readouterr().err
+    assert "--points=0 must be a whole number ≥ 1" in capsys.readouterr().err
 
 
 # sngd plot

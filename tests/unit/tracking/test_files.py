@@ -127,7 +127,7 @@ def test_a_history_that_lacks_its_last_steps_says_how_many(
     hook.step(record(1))
     hook.step(record(2))
     hook.end(RESULT)
-    assert "lacks the last 2 steps" in caplog.text
+    assert "without the last 2 steps" in caplog.text
     assert [line["step"] for line in read_history(tmp_path / "h")] == [0]
 
 
