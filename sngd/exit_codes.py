@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEVICE", "DIVERGED", "INTERRUPTED", "LOST_RANK", "NOT_KEPT", "RESUME", "USER_ERROR"]
+__all__ = ["DEVICE", "DIVERGED", "INTERRUPTED", "LOST_RANK", "NOT_KEPT", "RESUME", "SUPERSEDED", "USER_ERROR"]
 
 # A mistake of the user's, which is told in one line.
 USER_ERROR = 2
@@ -12,6 +12,8 @@ LOST_RANK = 69
 DIVERGED = 70
 # A device has failed, or the network under a library (EX_OSERR); `sngd resume` goes on, perhaps elsewhere.
 DEVICE = 71
+# Another start goes on in the run folder, this one has left it alone (EX_CANTCREAT).
+SUPERSEDED = 73
 # The last checkpoint could not be written (EX_IOERR).
 NOT_KEPT = 74
 # Stopped with a checkpoint, to be started again (EX_TEMPFAIL).

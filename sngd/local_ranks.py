@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sngd.collectives import host_rendezvous
-from sngd.exit_codes import DEVICE, DIVERGED, INTERRUPTED, LOST_RANK, NOT_KEPT, RESUME, USER_ERROR
+from sngd.exit_codes import DEVICE, DIVERGED, INTERRUPTED, LOST_RANK, NOT_KEPT, RESUME, SUPERSEDED, USER_ERROR
 from sngd.launcher import MARK
 
 __all__ = ["start_local_ranks"]
@@ -110,7 +110,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
     code = USER_ERROR if USER_ERROR in failed else min(failed, key=lambda code: code == LOST_RANK)
     rank = codes.index(code)
     # every rank has seen it or will; what is to be said is said
-    known = code in (USER_ERROR, DEVICE, DIVERGED, NOT_KEPT, RESUME, INTERRUPTED)
+    known = code in (USER_ERROR, DEVICE, DIVERGED, NOT_KEPT, RESUME, SUPERSEDED, INTERRUPTED)
     deadline = time.monotonic() + _GRACE_SECONDS
     for child in children:
         if not known and child.poll() is None:

@@ -298,6 +298,10 @@ class _Loop:
             trained.result = run_result(self.carried.info, self.record, memory, account, self.reason)
             self._judge(trained)
         self._tell_of_checkpoints(wait=True)
+        if (
+            self.ranks.rank == 0 and self.stopping.reason() == "superseded"
+        ):  # by now: a certificate takes time
+            self.reason = trained.result["stop_reason"] = "superseded"
         if self.ranks.rank == 0 and self.reason != "superseded":
             trained.result["warnings"] = self.findings.plain()
             for hook in self.hooks:
@@ -319,7 +323,9 @@ class _Loop:
         result |= self.watch.result()
 
     def _stop(self, number: int, seconds: float, error: float | None) -> str:
-        run = self.run
+        run, heard = self.run, self.stopping.reason(seconds - self.seconds)
+        if heard == "superseded":  # what else holds is no longer this process's to write down
+            return heard
         if run.target_error is not None and error is not None and error <= run.target_error:
             return "target_error"
         if self.stepper.state.loss <= self.stage.tolerance and self.stage.tolerance:
@@ -330,7 +336,7 @@ class _Loop:
             return "max_steps"
         if run.max_seconds is not None and seconds >= run.max_seconds:
             return "max_seconds"
-        return self.stopping.reason(seconds - self.seconds)
+        return heard
 
     def _record(self, number: int, seconds: float, error: float | None, report: Report) -> dict[str, Any]:
         before, self.traffic = self.traffic, dict(self.ranks.traffic)

@@ -22,7 +22,9 @@ from sngd.tracking import write_whole
 __all__ = ["answer", "read_all", "report", "write_report"]
 
 # Files of the scripts in benchmarks/, which stand beside those of suites.
-_NO_SUITES = ("costs", "fidelity", "jacobian", "library", "rows", "tracking")
+_NO_SUITES = (
+    *("checkpoints", "costs", "fidelity", "fuzz", "jacobian", "kills", "library", "rows", "tracking"),
+)
 _DECIDING = ("crossover", "rivals")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sngd.commands.common import complain, load, run_folder_parser
-from sngd.exit_codes import INTERRUPTED, RESUME, USER_ERROR
+from sngd.exit_codes import INTERRUPTED, RESUME, SUPERSEDED, USER_ERROR
 from sngd.flags import Parser
 from sngd.folder import CONFIG, Standing, check_folder, kept_checkpoints
 from sngd.launcher import Launch, detect
@@ -66,7 +66,7 @@ def _exit_code(reason: str, launch: Launch) -> int:
     if reason == "superseded":
         if launch.rank == 0:
             complain("another start of this run has taken over its folder; this one has left it alone")
-        return 1
+        return SUPERSEDED
     if reason in TOLD_TO_END:
         # torchrun takes any other code for a failure, and would start the ranks again
         return 0 if launch.launcher == "torchrun" else RESUME

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sngd.exit_codes import RESUME, USER_ERROR
+from sngd.exit_codes import RESUME, SUPERSEDED, USER_ERROR
 from tests.faults.kills import check_end, command
 from tests.faults.looks import EQUAL, at_step, files, go_on
 from tests.histories import losses, steps
@@ -42,11 +42,11 @@ def test_a_new_run_on_the_folder_of_another(forks, folder, reference, table):
 
 
 def test_a_resume_while_the_run_still_runs(forks, folder, reference, table):
-    first = forks.start(command(folder), SLOW="0.01")
+    first = forks.start(command(folder), SLOW="0.2")  # the second is there before it has ended
     at_step(folder, 4)
     second = forks.start(command(folder))
     code, said = first.wait()
-    assert code == 1
+    assert code == SUPERSEDED
     assert second.wait() == (0, "")
     check_end(folder, reference)
     after = "the first ends after its step and writes nothing; the second goes on and ends with the same θ"

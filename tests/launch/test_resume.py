@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sngd.checkpoint import Checkpoint
+from sngd.exit_codes import RESUME, SUPERSEDED
 from sngd.launcher import unlaunched
 from tests.histories import steps
 
@@ -22,11 +23,22 @@ CONFIG = str(ROOT / "configs" / "heat.py")
 STEPS = 90
 FLAGS = [
     *("--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24", "--memory-gb", "1"),
-    *("--max-steps", str(STEPS), "--target-error", "1e-300", "--evaluate-points", "100", "--quiet"),
+    *(
+        "--optimizer.max-rank",
+        "24",
+        "--max-steps",
+        str(STEPS),
+        "--max-seconds",
+        "100",
+        "--target-error",
+        "1e-300",
+        "--evaluate-points",
+        "100",
+        "--quiet",
+    ),
 ]
 SNGD = [sys.executable, "-m", "sngd.cli"]
 TRAIN = [*SNGD, "train", CONFIG, *FLAGS]
-RESUME = 75
 
 
 def environment() -> dict[str, str]:
@@ -113,7 +125,7 @@ def test_a_start_that_was_given_up_for_lost_leaves_the_folder_alone(tmp_path, un
         left = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         lost.send_signal(signal.SIGCONT)
         _, said = lost.communicate(timeout=30)
-    assert lost.returncode == 1
+    assert lost.returncode == SUPERSEDED
     assert "error: another start of this run has taken over its folder" in said
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == left
     assert torch.equal(theta(folder), undisturbed[1])
@@ -130,8 +142,8 @@ def test_a_start_that_was_given_up_for_lost_leaves_the_folder_alone(tmp_path, un
 )
 def test_a_signal_to_a_launcher_ends_its_ranks_with_a_checkpoint(tmp_path, script, number):
     folder = tmp_path / "run"
-    endless = ["--max-steps", "1000000", "--max-seconds", "100"]
-    command = [str(ROOT / "launch" / script), CONFIG, *FLAGS, *endless, "--run-dir", str(folder)]
+    flags = [flag if flag != str(STEPS) else "1000000" for flag in FLAGS]
+    command = [str(ROOT / "launch" / script), CONFIG, *flags, "--run-dir", str(folder)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env={**environment(), "RANKS": "2"}, **quiet) as launcher:
         wait_for_step(folder, 5, launcher)

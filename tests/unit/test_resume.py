@@ -28,7 +28,7 @@ from sngd import (
     SSBroyden,
     d,
 )
-from sngd.checkpoint import Checkpoint
+from sngd.checkpoint import Checkpoint, Store
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
 from sngd.stopping import Stopping
@@ -240,12 +240,23 @@ def test_a_run_ends_before_its_deadline_with_a_checkpoint(tmp_path):
     assert Checkpoint.load(tmp_path).step == 1
 
 
-def test_a_run_that_has_been_replaced_writes_nothing_more(tmp_path):
+@pytest.mark.parametrize("last", [{}, {"max_steps": 3}, {"max_seconds": 1e-9}, {"target_error": 1e9}])
+def test_a_run_that_has_been_replaced_writes_nothing_more(tmp_path, last):
+    """Whatever else would end it at that step, too."""
     hook = Follow()
-    stopping = Stopping(superseded=lambda: len(hook.records) == 2)
-    run = _run(SNGD(rank=24), checkpoint_seconds=1e-6)
+    stopping = Stopping(superseded=lambda: len(hook.records) == (2 if "max_steps" in last else 0))
+    run = _run(SNGD(rank=24), checkpoint_seconds=1e-6, **last)
     trained = train(run, LocalRanks(), CPU, hooks=[hook], folder=tmp_path, stopping=stopping)
     assert trained.result["stop_reason"] == "superseded"
-    assert [record["step"] for record in hook.records] == [1, 2]
+    assert len(hook.records) == (2 if "max_steps" in last else 0)
     assert hook.result is None
-    assert Checkpoint.load(tmp_path).step < 3
+    assert all(kept.step < 3 for kept in Store(tmp_path).all())
+
+
+def test_a_run_that_is_replaced_after_its_last_step_writes_no_result(tmp_path):
+    hook = Follow()
+    stopping = Stopping(superseded=lambda: len(hook.records) == 3)
+    run = _run(SNGD(rank=24), max_steps=3)
+    trained = train(run, LocalRanks(), CPU, hooks=[hook], folder=tmp_path, stopping=stopping)
+    assert trained.result["stop_reason"] == "superseded"
+    assert hook.result is None
