@@ -1,7 +1,9 @@
 # make          lists the targets
 # ARGS="..."    is passed on to sngd or pytest
+# WORKERS=0     has one process run the tests; as it is, one a core
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= logical
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -27,11 +29,11 @@ train: install ## train the heat equation on all GPUs, or else on all CPU cores
 	$(BIN)/sngd train configs/heat.py --ranks auto $(ARGS)
 
 test: install ## run all tests but those that start launchers
-	$(BIN)/python -m pytest tests -m "not launch" $(ARGS)
+	$(BIN)/python -m pytest tests -m "not launch" --numprocesses $(WORKERS) $(ARGS)
 
 test-launch: install .venv/mpich/bin/mpirun ## run the tests that start torchrun, MPI, DeepSpeed and Slurm, and kill runs
 	@if ls tests/launch/test_*.py >/dev/null 2>&1; then set -x; \
-	  $(BIN)/python -m pytest tests/launch tests/faults -m launch $(ARGS); \
+	  $(BIN)/python -m pytest tests/launch tests/faults -m launch --numprocesses $(WORKERS) --dist loadfile $(ARGS); \
 	else echo "tests/launch holds no tests yet"; fi
 
 fuzz: install ## try 10,000 bad and odd inputs and write down what came of them (25 minutes)
