@@ -140,7 +140,7 @@ class Audience(Writer):
         try:
             spectra: dict[str, Any] = {f"step_{step}": sigma.numpy() for step, sigma in trained.spectra}
             np.savez(folder / SPECTRA, **spectra)
-            if reason in TOLD_TO_END:
+            if reason in TOLD_TO_END or not self.run.pictures:
                 return
             pictures = draw(self.run, trained.network, trained.theta, folder)
         except (OSError, ValueError) as error:

@@ -71,6 +71,7 @@ class RunConfig:
         holdout_points: fresh points of a condition over all ranks, at most; no more than it trains on, but
             for 100.
         timeout_seconds: a rank that the others have waited for so long is given up, and the run with it.
+        pictures: draw the result when the run ends; `sngd plot` draws it at any time.
         tracking: who is told of the run beside console and run folder, e.g. Weights & Biases.
         run_dir: folder for results, which must not exist yet unless a run goes on in it; runs/NAME-TIME when
             absent, runs/NAME-jobNUMBER in a Slurm job.
@@ -105,6 +106,7 @@ class RunConfig:
     holdout_every: int = 20
     holdout_points: int = 1000
     timeout_seconds: float = 600.0
+    pictures: bool = True
     tracking: Tracking = Tracking()
     run_dir: Path | None = None
 
@@ -168,6 +170,7 @@ class RunConfig:
             ("holdout_every", whole(self.holdout_every, 0), "a whole number ≥ 0"),
             ("holdout_points", whole(self.holdout_points, 1), "a whole number ≥ 1"),
             ("timeout_seconds", within(self.timeout_seconds, 0, _GREATEST), f"> 0, below {_GREATEST:g}"),
+            ("pictures", isinstance(self.pictures, bool), "True or False"),
             ("tracking", isinstance(self.tracking, Tracking), "Tracking(...)"),
             ("run_dir", self.run_dir is None or _path(self.run_dir), "a pathlib.Path"),
         ]

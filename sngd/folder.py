@@ -42,7 +42,7 @@ CONFIG, HISTORY, RESULT = "config.json", "history.jsonl", "result.json"
 # Fields that a run may change when it goes on: none but the precision has a part in what a step computes.
 _FREE = {
     *("max_steps", "max_seconds", "target_error", "evaluate_every", "evaluate_points"),
-    *("device", "precision", "memory_gb", "timeout_seconds", "tracking", "run_dir"),
+    *("device", "precision", "memory_gb", "timeout_seconds", "pictures", "tracking", "run_dir"),
     *("checkpoint_seconds", "keep_checkpoints", "check_every", "holdout_every", "holdout_points"),
 }
 

@@ -52,5 +52,6 @@ run = RunConfig(
     evaluate_every=10,
     device="cpu",
     memory_gb=0.2,
+    pictures=False,
     checkpoint_seconds=1e-3,
 )

@@ -215,7 +215,7 @@ def _command(
     arguments: list[str], settings: dict[str, str], said: str, hurry: float, powerless: bool
 ) -> None:
     """What `sngd` is, in a forked process."""
-    from sngd import audience, failures, local_ranks
+    from sngd import failures, local_ranks
 
     _enter(settings, said)
     if powerless:
@@ -223,7 +223,6 @@ def _command(
     failures._ANSWER_SECONDS *= hurry
     failures._END_SECONDS *= hurry
     failures._LAST_SECONDS *= hurry
-    audience.draw = lambda *_: []  # pictures take longer than the run; fresh starts draw them
     if "--ranks" in arguments:
         local_ranks.subprocess = _Subprocess
     else:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 TITLES = {"sngd": "sngd --ranks", "openmpi": "mpirun (Open MPI)", "mpich": "mpirun (MPICH)"}
 LAUNCHERS = ("sngd", "torchrun", "openmpi", "mpich", "deepspeed")
-SMALL = ["--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24"]
+SMALL = ["--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24", "--no-pictures"]
 SECONDS = 15.0
 
 # A run of which one rank (WHO) fails after some steps, in a way (HOW) that the tests choose.
@@ -62,7 +62,7 @@ domain = Box(x=(0, 1), t=(0, 1))
 X, T = domain.axes
 problem = Problem(domain, [Condition("equation", equation, domain.interior, 60)])
 run = RunConfig(problem, MLP((8, 8)), SNGD(rank=12), max_steps=10**6, max_seconds=100, device="cpu",
-                timeout_seconds=4.0)
+                timeout_seconds=4.0, pictures=False)
 """
 
 

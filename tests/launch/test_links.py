@@ -93,7 +93,9 @@ WIDE = """
 from sngd import MLP, SNGD, RunConfig
 from sngd.problems import heat
 
-run = RunConfig(heat(60, 10, 20), MLP((100, 100)), SNGD(rank=64), max_steps=5, device="cpu")
+run = RunConfig(
+    heat(60, 10, 20), MLP((100, 100)), SNGD(rank=64), max_steps=5, device="cpu", holdout_every=0, pictures=False
+)
 """
 
 

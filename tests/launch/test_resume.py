@@ -23,19 +23,8 @@ CONFIG = str(ROOT / "configs" / "heat.py")
 STEPS = 90
 FLAGS = [
     *("--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24", "--memory-gb", "1"),
-    *(
-        "--optimizer.max-rank",
-        "24",
-        "--max-steps",
-        str(STEPS),
-        "--max-seconds",
-        "100",
-        "--target-error",
-        "1e-300",
-        "--evaluate-points",
-        "100",
-        "--quiet",
-    ),
+    *("--optimizer.max-rank", "24", "--max-steps", str(STEPS), "--max-seconds", "100"),
+    *("--target-error", "1e-300", "--evaluate-points", "100", "--no-pictures", "--quiet"),
 ]
 SNGD = [sys.executable, "-m", "sngd.cli"]
 TRAIN = [*SNGD, "train", CONFIG, *FLAGS]

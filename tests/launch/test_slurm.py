@@ -49,6 +49,7 @@ run = RunConfig(
     max_steps={STEPS},
     checkpoint_seconds=0.5,
     device="cpu",
+    pictures=False,
 )
 """
 ENVIRONMENT = {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "RANKS_PER_NODE": "1"}

@@ -375,7 +375,7 @@ def test_eval_goes_on_without_a_recorded_certificate(folder, capsys, monkeypatch
 
 def test_a_run_that_is_told_to_end_has_no_time_for_it():
     class Told(Stopping):
-        def reason(self, seconds):
+        def reason(self, step_seconds=0.0):
             return "terminated"
 
     run = RunConfig(heat(60, 10, 20), MLP((4,)), SNGD(rank=4), max_steps=9, device="cpu")

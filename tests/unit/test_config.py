@@ -53,6 +53,7 @@ BAD_RUN = [
     *[("checkpoint_seconds", value) for value in (0, -1.0, float("nan"), None)],
     ("keep_checkpoints", 0),
     ("check_every", 0),
+    ("pictures", None),
     ("holdout_every", -1),
     ("holdout_points", 0),
     *[("problem", value) for value in (None, "heat", heat)],
