@@ -11,7 +11,7 @@ from tests.faults.kills import campaign, command
 
 pytestmark = pytest.mark.launch
 
-COUNT = 12
+COUNT = 8
 FEW = 4  # steps
 
 

@@ -94,7 +94,8 @@ from sngd import MLP, SNGD, RunConfig
 from sngd.problems import heat
 
 run = RunConfig(
-    heat(60, 10, 20), MLP((100, 100)), SNGD(rank=64), max_steps=5, device="cpu", holdout_every=0, pictures=False
+    heat(60, 10, 20), MLP((100, 100)), SNGD(rank=64), max_steps=5, device="cpu",
+    holdout_every=0, pictures=False,
 )
 """
 

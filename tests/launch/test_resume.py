@@ -20,10 +20,10 @@ pytestmark = pytest.mark.launch
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "heat.py")
-STEPS = 90
+STEPS = 60
 FLAGS = [
-    *("--device", "cpu", "--network.hidden", "12", "12", "--optimizer.rank", "24", "--memory-gb", "1"),
-    *("--optimizer.max-rank", "24", "--max-steps", str(STEPS), "--max-seconds", "100"),
+    *("--device", "cpu", "--network.hidden", "8", "8", "--optimizer.rank", "16", "--memory-gb", "1"),
+    *("--optimizer.max-rank", "16", "--max-steps", str(STEPS), "--max-seconds", "100"),
     *("--target-error", "1e-300", "--evaluate-points", "100", "--no-pictures", "--quiet"),
 ]
 SNGD = [sys.executable, "-m", "sngd.cli"]
@@ -65,9 +65,7 @@ def undisturbed(tmp_path_factory):
     return thetas
 
 
-@pytest.mark.parametrize(
-    ("ranks", "number"), [(1, signal.SIGUSR1), (1, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGUSR1)]
-)
+@pytest.mark.parametrize(("ranks", "number"), [(1, signal.SIGUSR1), (2, signal.SIGTERM)])
 def test_a_signal_ends_a_run_with_a_checkpoint_and_a_code(tmp_path, undisturbed, ranks, number):
     folder = tmp_path / "run"
     command = [*TRAIN, "--ranks", str(ranks), "--run-dir", str(folder)]
