@@ -36,7 +36,7 @@ test-launch: install .venv/mpich/bin/mpirun ## run the tests that start torchrun
 	  $(BIN)/python -m pytest tests/launch tests/faults -m launch --numprocesses $(WORKERS) --dist loadfile $(ARGS); \
 	else echo "tests/launch holds no tests yet"; fi
 
-fuzz: install ## try 10,000 bad and odd inputs and write down what came of them (25 minutes)
+fuzz: install ## try 10,000 bad and odd inputs and write down what came of them (5 minutes)
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: install ## check style, formatting, types, the arrows between modules, and bandit's list of dangers
