@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from sngd.agreement import DivergedRanksError
 from sngd.allocation import OutOfMemoryError, first_line, is_out_of_memory
-from sngd.bench.command import bench
 from sngd.checkpoint import CheckpointError
 from sngd.commands.common import complain
 from sngd.commands.plan import plan
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "plot": plot,
         "export": export,
         "problems": problems,
-        "bench": bench,
+        "bench": _bench,
     }[command]
     launch = Launch("alone")
     try:
@@ -144,6 +143,12 @@ def _tell(error: Exception, launch: Launch) -> int | None:
     complain(f"{here}{type(error).__name__}: {error}", trace=error)
     record_failure(error)
     return 1
+
+
+def _bench(given: list[str]) -> int:
+    from sngd.bench.command import bench  # and scipy.optimize, which no rank of a run needs
+
+    return bench(given)
 
 
 if __name__ == "__main__":
