@@ -24,12 +24,6 @@ def environment() -> dict[str, str]:
     return unlaunched(os.environ) | {"OMP_NUM_THREADS": "1"}
 
 
-def ranks_of(parent: int) -> list[int]:
-    """Processes of the ranks that a parent has started, in order."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(child) for child in children]
-
-
 def test_an_interrupt_ends_all_ranks_after_their_step(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "sngd.cli", "train", CONFIG, "--ranks", "2", "--run-dir", str(folder)]
