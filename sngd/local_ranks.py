@@ -106,8 +106,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
         if all(code == 0 for code in codes):
             return 0
         time.sleep(0.05)
-    # one that knows why it ended comes before those that merely lost it
-    code = USER_ERROR if USER_ERROR in failed else min(failed, key=lambda code: code == LOST_RANK)
+    code = min(failed, key=_remoteness)
     rank = codes.index(code)
     # every rank has seen it or will; what is to be said is said
     known = code in (USER_ERROR, DEVICE, DIVERGED, NOT_KEPT, RESUME, SUPERSEDED, INTERRUPTED)
@@ -124,3 +123,10 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         print(f"error: rank {rank} ended with {how}; the other ranks were stopped", file=sys.stderr)
     return code if code > 0 else 128 - code
+
+
+def _remoteness(code: int) -> int:
+    """From the cause: a rank that knows why it ended, or was killed, comes before those that merely lost it."""
+    if code == USER_ERROR:
+        return 0
+    return 1 if code < 0 else 3 if code == LOST_RANK else 2
