@@ -126,7 +126,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _remoteness(code: int) -> int:
-    """From the cause: a rank that knows why it ended, or was killed, comes before those that merely lost it."""
+    """From the cause: who knows why it ended, or was killed, comes before those that merely lost it."""
     if code == USER_ERROR:
         return 0
     return 1 if code < 0 else 3 if code == LOST_RANK else 2
