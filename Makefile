@@ -46,8 +46,8 @@ lint: install ## check style, formatting, types, the arrows between modules, and
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive sngd launch benchmarks references configs
 
-# Not part of lint: it asks PyPI. --strict: a package that the service does not know is no clean bill.
-audit: install ## ask PyPI for known vulnerabilities of the pinned packages (needs a network)
+# Not part of lint: it asks a service. --strict: a package that the service does not know is no clean bill.
+audit: install ## ask for known vulnerabilities of the pinned packages (needs a network)
 	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off || \
 	  { echo "audit: failed; where it names no vulnerability, the service is out of reach or does not know" \
 	         "a package, and nothing was audited" >&2; exit 1; }
