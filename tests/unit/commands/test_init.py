@@ -1,0 +1,43 @@
+"""`sngd init` writes a config that trains, and overwrites nothing."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from sngd.cli import main
+from sngd.collectives import LocalRanks
+from sngd.config import load_source
+from sngd.exit_codes import USER_ERROR
+from sngd.train import train
+
+
+def test_the_file_trains_as_it_is(tmp_path, capsys):
+    path = tmp_path / "mypde.py"
+    assert main(["init", str(path)]) == 0
+    assert f"sngd train {path}" in capsys.readouterr().out
+    run, text = load_source(path)
+    assert f"sngd plan {path} " in text
+    short = dataclasses.replace(run, max_steps=12, evaluate_points=200, device="cpu")
+    result = train(short, LocalRanks(), torch.device("cpu")).result
+    assert result["relative_l2"] < 1e-2
+
+
+def test_nothing_is_overwritten(tmp_path, capsys):
+    path = tmp_path / "mypde.py"
+    path.write_text("mine")
+    assert main(["init", str(path)]) == USER_ERROR
+    assert path.read_text() == "mine"
+    assert f"FILE={str(path)!r} exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("mypde.txt", "must end in .py"), ("nowhere/mypde.py", "No such file"), ("a\0.py", "null byte")],
+)
+def test_a_file_that_cannot_be_is_told_in_one_line(tmp_path, capsys, name, said):
+    assert main(["init", f"{tmp_path}/{name}"]) == USER_ERROR
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
