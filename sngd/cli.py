@@ -13,6 +13,7 @@ from sngd.agreement import DivergedRanksError
 from sngd.allocation import OutOfMemoryError, first_line, is_out_of_memory
 from sngd.checkpoint import CheckpointError
 from sngd.commands.common import complain
+from sngd.commands.doctor import doctor
 from sngd.commands.init import init
 from sngd.commands.plan import plan
 from sngd.commands.problems import problems
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
+        "doctor": "look at this machine: what runs need, what fails, what to do",
         "init": "write a commented config to begin with",
         "train": "train the run that a config file defines",
         "resume": "go on with a run that was stopped or lost",
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, add_help=False)
     command = parser.parse_args(given[:1]).command
     run = {
+        "doctor": doctor,
         "init": init,
         "train": train,
         "resume": resume,
