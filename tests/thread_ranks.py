@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from typing import Any, TypeVar
 
 import torch
@@ -82,7 +82,11 @@ class ThreadRanks:
 
 
 def on_ranks(size: int, work: Callable[[ThreadRanks], T]) -> list[T]:
-    """work(ranks) on every one of `size` ranks at once; results in order. A failure breaks the barrier."""
+    """work(ranks) on every one of `size` ranks at once; results in order.
+
+    A failure breaks the barrier, also for those that have passed it and are about to fail themselves: the
+    failure that broke it is the one to be raised.
+    """
     slots, barrier = [None] * size, Barrier(size)
 
     def run(rank: int) -> T:
@@ -93,4 +97,8 @@ def on_ranks(size: int, work: Callable[[ThreadRanks], T]) -> list[T]:
             raise
 
     with ThreadPoolExecutor(size) as pool:
-        return [future.result() for future in [pool.submit(run, rank) for rank in range(size)]]
+        futures = [pool.submit(run, rank) for rank in range(size)]
+    errors = [error for future in futures if (error := future.exception())]
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, BrokenBarrierError))
+    return [future.result() for future in futures]

@@ -351,7 +351,7 @@ def test_filters_that_cannot_be_used_are_refused() -> None:
         (lambda: Ball(x=math.nan, radius=1), "Ball x=nan must be a finite number"),
         (lambda: Ball(x=0, radius="1"), "Ball radius='1' must be a finite number"),
         (lambda: Polygon([0, 1, 2]), r"vertices=\[0, 1, 2\] must be pairs of numbers"),
-        (lambda: Polygon([("a", 0), (1, 0), (1, 1)]), "vertices\[0\]=\('a', 0\) must be two finite numbers"),
+        (lambda: Polygon([("a", 0), (1, 0), (1, 1)]), r"vertices\[0\]=\('a', 0\) must be two finite numbers"),
         (lambda: Polygon([(0, 0), (1, 0)]), "at least 3 vertices, got 2"),
         (lambda: Polygon([(0, 0), (1, 0), (1, math.inf)]), r"\[2\]=\(1, inf\) must be two finite"),
         (lambda: Polygon([(0, 0), (1, 0), (1, 1, 1)]), r"vertices\[2\]=\(1, 1, 1\)"),
