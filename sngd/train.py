@@ -306,7 +306,8 @@ class _Loop:
             trained.result["warnings"] = self.findings.plain()
             for hook in self.hooks:
                 hook.end(trained.result)
-        self.keeper.check()
+        if self.reason != "superseded":  # whoever has taken over has removed what was half written
+            self.keeper.check()
         return trained
 
     def _judge(self, trained: Trained) -> None:
