@@ -300,14 +300,15 @@ class _Loop:
         self._tell_of_checkpoints(wait=True)
         if (
             self.ranks.rank == 0 and self.stopping.reason() == "superseded"
-        ):  # by now: a certificate takes time
+        ):  # by now, a certificate takes time
             self.reason = trained.result["stop_reason"] = "superseded"
-        if self.ranks.rank == 0 and self.reason != "superseded":
+        if self.reason == "superseded":  # whoever has taken over has removed what was half written
+            return trained
+        if self.ranks.rank == 0:
             trained.result["warnings"] = self.findings.plain()
             for hook in self.hooks:
                 hook.end(trained.result)
-        if self.reason != "superseded":  # whoever has taken over has removed what was half written
-            self.keeper.check()
+        self.keeper.check()
         return trained
 
     def _judge(self, trained: Trained) -> None:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import rich.console
 from torch import Tensor
 
 from sngd.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from sngd.library import config_path
 from sngd.networks import AnyNetwork
 from sngd.stages import trained_network
 
-__all__ = ["complain", "load", "restore", "result_parser", "run_folder_parser"]
+__all__ = ["complain", "load", "restore", "result_parser", "run_folder_parser", "table_console"]
 
 
 def complain(message: str, trace: BaseException | None = None) -> None:
@@ -30,6 +31,14 @@ def complain(message: str, trace: BaseException | None = None) -> None:
         traceback.print_exception(trace)
     if message:
         print(f"error: {message}", file=sys.stderr)
+
+
+def table_console(width: int) -> rich.console.Console:
+    """Where tables are printed, so many columns wide where there is no terminal."""
+    console = rich.console.Console(highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console.width = width
+    return console
 
 
 def load(config: str, flags: list[str], program: str) -> tuple[RunConfig, Source]:

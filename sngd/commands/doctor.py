@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 import rich.box
-import rich.console
 import rich.table
 import torch
 
 from sngd.bench.machine import machine
+from sngd.commands.common import table_console
 from sngd.flags import Parser
 from sngd.launcher import unlaunched
 from sngd.memory import available_bytes
@@ -61,9 +61,7 @@ def doctor(given: list[str]) -> int:
     )
     parser.add_argument("--no-trial", action="store_true", help="train nothing")
     options = parser.parse_args(given)
-    console = rich.console.Console(highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console.width = _WIDE
+    console = table_console(_WIDE)
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "", "found", "what to do"):
         table.add_column(column, no_wrap=not column)
@@ -91,7 +89,10 @@ def findings(trial: bool) -> Iterator[Finding]:
     yield _folder()
     if trial:
         yield _trial("one rank", [])
-        yield _trial("two ranks", ["--ranks", "2"])
+        # ranks do not share a GPU
+        yield _trial(
+            "two ranks", ["--ranks", "2", *(() if torch.cuda.device_count() > 1 else ("--device", "cpu"))]
+        )
     yield _command("MPI", "mpirun", "where it is wanted: pip install 'sngd[mpi]', or the cluster's module")
     for what, package, extra in (
         ("DeepSpeed", "deepspeed", "deepspeed"),
@@ -185,12 +186,13 @@ def _command(what: str, name: str, remedy: str, ask: tuple[str, ...] = ()) -> Fi
     path = shutil.which(name) or (str(beside) if beside.exists() else None)
     if path is None:
         return Finding(what, "absent", f"no {name}", remedy)
-    version, answer = _answer([path, "--version"]), _answer([path, *(ask or ["--version"])])
-    for said in (version, answer):
+    version = path
+    for arguments in (ask, ("--version",)) if ask else (("--version",),):
+        said = _answer([path, *arguments])
         if isinstance(said, str):
             return Finding(what, "absent", f"{path} does not work: {said}", remedy)
-    assert not isinstance(version, str)
-    return Finding(what, "fine", (version.stdout.strip() or path).splitlines()[0])
+        version = (said.stdout.strip() or path).splitlines()[0]
+    return Finding(what, "fine", version)
 
 
 def _answer(command: list[str]) -> subprocess.CompletedProcess[str] | str:

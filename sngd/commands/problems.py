@@ -10,6 +10,7 @@ import rich.console
 import rich.table
 
 from sngd import library
+from sngd.commands.common import table_console
 from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.flags import Parser
@@ -29,9 +30,7 @@ def problems(given: list[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="tell all about this one")
     options = parser.parse_args(given)
-    console = rich.console.Console(highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console.width = _WIDE
+    console = table_console(_WIDE)
     if options.name is None:
         console.print(_table([library.entry(name) for name in library.names()]))
         console.print("`sngd problems NAME` tells more, `sngd train problems:NAME` trains one")

@@ -153,7 +153,7 @@ def test_two_nodes_joined_by_torchrun_train_as_one_process_at_the_speed_of_their
         for p in payloads:
             forecast[p.what] += p.bytes * p.calls
             wire += p.calls * ring_bytes(p.kind, p.bytes, 2)
-        counted.pop("check", None)  # of θ, at the end
+        assert counted.pop("check", 16) == 16  # the marks of two θ, at the end
         assert counted == forecast
         pace.append(record["step_seconds"] / sum(payload_seconds(payloads, link, 2).values()))
     assert wire < passed < 1.25 * wire, "headers, acknowledgements, and what is sent before the first step"

@@ -21,13 +21,19 @@ pytestmark = pytest.mark.launch
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "heat.py")
 STEPS = 60
-FLAGS = [
-    *("--device", "cpu", "--network.hidden", "8", "8", "--optimizer.rank", "16", "--memory-gb", "1"),
-    *("--optimizer.max-rank", "16", "--max-steps", str(STEPS), "--max-seconds", "100"),
-    *("--target-error", "1e-300", "--evaluate-points", "100", "--no-pictures", "--quiet"),
-]
+
+
+def flags_of(steps: int) -> list[str]:
+    """Of a small run that ends after so many steps."""
+    return [
+        *("--device", "cpu", "--network.hidden", "8", "8", "--optimizer.rank", "16", "--memory-gb", "1"),
+        *("--optimizer.max-rank", "16", "--max-steps", str(steps), "--max-seconds", "100"),
+        *("--target-error", "1e-300", "--evaluate-points", "100", "--no-pictures", "--quiet"),
+    ]
+
+
 SNGD = [sys.executable, "-m", "sngd.cli"]
-TRAIN = [*SNGD, "train", CONFIG, *FLAGS]
+TRAIN = [*SNGD, "train", CONFIG, *flags_of(STEPS)]
 
 
 def environment() -> dict[str, str]:
@@ -131,8 +137,8 @@ def test_a_start_that_was_given_up_for_lost_leaves_the_folder_alone(tmp_path, un
 )
 def test_a_signal_to_a_launcher_ends_its_ranks_with_a_checkpoint(tmp_path, script, number):
     folder = tmp_path / "run"
-    flags = [flag if flag != str(STEPS) else "1000000" for flag in FLAGS]
-    command = [str(ROOT / "launch" / script), CONFIG, *flags, "--run-dir", str(folder)]
+    endless = flags_of(1_000_000)
+    command = [str(ROOT / "launch" / script), CONFIG, *endless, "--run-dir", str(folder)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env={**environment(), "RANKS": "2"}, **quiet) as launcher:
         wait_for_step(folder, 5, launcher)
@@ -149,7 +155,7 @@ def test_a_signal_to_a_launcher_ends_its_ranks_with_a_checkpoint(tmp_path, scrip
 @pytest.mark.parametrize("victim", [0, 1])
 def test_torchrun_starts_lost_ranks_again_and_they_go_on(tmp_path, undisturbed, victim):
     folder = tmp_path / "run"
-    command = [str(ROOT / "launch" / "torchrun.sh"), CONFIG, *FLAGS, "--run-dir", str(folder)]
+    command = [str(ROOT / "launch" / "torchrun.sh"), CONFIG, *flags_of(STEPS), "--run-dir", str(folder)]
     settings = {**environment(), "RANKS": "2", "MAX_RESTARTS": "3"}
     with subprocess.Popen(
         [*command, "--checkpoint-seconds", "0.05"], env=settings, stderr=subprocess.PIPE, text=True

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -240,17 +241,42 @@ def test_a_run_ends_before_its_deadline_with_a_checkpoint(tmp_path):
     assert Checkpoint.load(tmp_path).step == 1
 
 
-@pytest.mark.parametrize("last", [{}, {"max_steps": 3}, {"max_seconds": 1e-9}, {"target_error": 1e9}])
+class Patient(Follow):
+    """Waits, after its second step, for the checkpoint of the first."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.store = Store(folder)
+
+    def step(self, record):
+        deadline = time.monotonic() + 30
+        while record["step"] == 2 and not self.store.all():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        super().step(record)
+
+
+@pytest.mark.parametrize("last", [{}, {"max_steps": 3}])
 def test_a_run_that_has_been_replaced_writes_nothing_more(tmp_path, last):
     """Whatever else would end it at that step, too."""
-    hook = Follow()
-    stopping = Stopping(superseded=lambda: len(hook.records) == (2 if "max_steps" in last else 0))
+    hook = Patient(tmp_path)
+    stopping = Stopping(superseded=lambda: len(hook.records) == 2)
     run = _run(SNGD(rank=24), checkpoint_seconds=1e-6, **last)
     trained = train(run, LocalRanks(), CPU, hooks=[hook], folder=tmp_path, stopping=stopping)
     assert trained.result["stop_reason"] == "superseded"
-    assert len(hook.records) == (2 if "max_steps" in last else 0)
+    assert [record["step"] for record in hook.records] == [1, 2]
     assert hook.result is None
-    assert all(kept.step < 3 for kept in Store(tmp_path).all())
+    assert Checkpoint.load(tmp_path).step < 3
+
+
+@pytest.mark.parametrize("last", [{"max_seconds": 1e-9}, {"target_error": 1e9}])
+def test_a_run_that_is_replaced_in_its_only_step_writes_nothing(tmp_path, last):
+    hook = Follow()
+    run = _run(SNGD(rank=24), **last)
+    stopping = Stopping(superseded=lambda: True)
+    trained = train(run, LocalRanks(), CPU, hooks=[hook], folder=tmp_path, stopping=stopping)
+    assert trained.result["stop_reason"] == "superseded"
+    assert (hook.records, hook.result, Store(tmp_path).all()) == ([], None, [])
 
 
 def test_a_run_that_is_replaced_after_its_last_step_writes_no_result(tmp_path):
