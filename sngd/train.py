@@ -298,9 +298,7 @@ class _Loop:
             trained.result = run_result(self.carried.info, self.record, memory, account, self.reason)
             self._judge(trained)
         self._tell_of_checkpoints(wait=True)
-        if (
-            self.ranks.rank == 0 and self.stopping.reason() == "superseded"
-        ):  # by now, a certificate takes time
+        if self.ranks.rank == 0 and self.stopping.reason() == "superseded":  # by now: certificates take time
             self.reason = trained.result["stop_reason"] = "superseded"
         if self.reason == "superseded":  # whoever has taken over has removed what was half written
             return trained

@@ -89,10 +89,8 @@ def findings(trial: bool) -> Iterator[Finding]:
     yield _folder()
     if trial:
         yield _trial("one rank", [])
-        # ranks do not share a GPU
-        yield _trial(
-            "two ranks", ["--ranks", "2", *(() if torch.cuda.device_count() > 1 else ("--device", "cpu"))]
-        )
+        device = "auto" if torch.cuda.device_count() > 1 else "cpu"  # ranks do not share a GPU
+        yield _trial("two ranks", ["--ranks", "2", "--device", device])
     yield _command("MPI", "mpirun", "where it is wanted: pip install 'sngd[mpi]', or the cluster's module")
     for what, package, extra in (
         ("DeepSpeed", "deepspeed", "deepspeed"),
