@@ -20,6 +20,7 @@ from sngd.fence import Fence, opening
 from sngd.folder import HISTORY, RESULT, Claim, Source, open_folder, unwritable, versions
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
+from sngd.records import SPECTRUM
 from sngd.stopping import TOLD_TO_END
 from sngd.tracking import (
     Console,
@@ -106,8 +107,9 @@ class Audience(Writer):
             for text in record.get("warnings") or ():
                 print(f"warning: {text}", file=sys.stderr, flush=True)
         told = {**record, "system": self._figures.sample()}
+        kept = {key: value for key, value in told.items() if key != SPECTRUM}
         for hook in self.hooks:
-            hook.step(told)
+            hook.step(told if isinstance(hook, Console) else kept)
 
     def saved(self, path: Path, step: int) -> None:
         """Pass it on."""

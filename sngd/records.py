@@ -13,7 +13,10 @@ from sngd.optimizers import Report
 from sngd.planning import Forecast
 from sngd.stages import Stage
 
-__all__ = ["run_info", "run_result", "step_record"]
+__all__ = ["SPECTRUM", "run_info", "run_result", "step_record"]
+
+SPECTRUM = "spectrum"
+_SHOWN = 32  # of its numbers
 
 
 def run_info(stage: Stage, objective: Objective, resumed: int, folder: str | None) -> dict[str, Any]:
@@ -52,6 +55,8 @@ def step_record(
 ) -> dict[str, Any]:
     """What a step has done: the line of history.jsonl but for its number, clocks and traffic.
 
+    Under SPECTRUM some of σ_1 … σ_k, which are shown and not kept.
+
     Args:
         stage: that it belongs to.
         objective: its weights are told.
@@ -59,7 +64,8 @@ def step_record(
         report: of the optimizer.
         error: relative L2, None where it was not taken.
     """
-    names, sigma = [c.name for c in stage.run.problem.conditions], report.sigma
+    names = [c.name for c in stage.run.problem.conditions]
+    sigma = None if report.sigma is None else report.sigma.tolist()
     return {
         "loss": state.loss,
         "relative_l2": error,
@@ -72,8 +78,9 @@ def step_record(
         "losses": dict(zip(names, state.losses.tolist(), strict=True)),
         "weights": dict(zip(names, objective.collocation.weights.tolist(), strict=True)),
         "coefficients": coefficient_values(stage.run.problem, state.theta) or None,
-        "sigma_1": None if sigma is None else float(sigma[0]),
-        "sigma_k": None if sigma is None else float(sigma[-1]),
+        "sigma_1": None if sigma is None else sigma[0],
+        "sigma_k": None if sigma is None else sigma[-1],
+        SPECTRUM: None if sigma is None else _some(sigma),
         "effective_dimension": report.effective_dimension,
         "note": report.note or None,
         **({"slab": stage.number} if stage.whole.marching else {}),
@@ -103,3 +110,9 @@ def run_result(
         **{key: info[key] for key in ("seed", "device", "dtype", "name")},
         "stop_reason": reason,
     }
+
+
+def _some(values: list[float]) -> list[float]:
+    """At most 32 of the values, the first and the last among them, at equal distances."""
+    last = len(values) - 1
+    return [values[round(i * last / (_SHOWN - 1))] for i in range(_SHOWN)] if last >= _SHOWN else values

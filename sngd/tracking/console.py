@@ -15,10 +15,13 @@ from rich.text import Text
 
 from sngd.stopping import RESUMABLE
 from sngd.tracking.base import Values, Writer
+from sngd.tracking.panel import LINES, NARROWEST, Drawn, Panel, clock, number
 
 __all__ = ["Console"]
 
-_REFRESH = 1 / 8  # seconds between two drawings of the live line
+_REFRESH = 1 / 4  # seconds between two drawings of the panel or the live line
+_ABOVE = 4  # lines of the terminal that the panel leaves free
+_SIGNS = "╭─╮│╰╯━▁▂▃▄▅▆▇█–…"
 
 
 class _Terminal(rich.console.Console):
@@ -26,21 +29,18 @@ class _Terminal(rich.console.Console):
         raise BrokenPipeError("nobody reads the output any more")
 
 
-def _number(value: Any) -> str:
-    """Three digits of a number, a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{float(value):.2e}"
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
-    return f"{hours}:{rest:02d}"
+def _encodes(encoding: str) -> bool:
+    """Whether the panel's signs can be written."""
+    try:
+        return bool(_SIGNS.encode(encoding))
+    except (UnicodeEncodeError, LookupError):
+        return False
 
 
 class Console(Writer):
-    """Progress on standard output: one live line on a terminal, sparse plain lines in a log.
+    """Progress on standard output: a live panel on a terminal, sparse plain lines in a log.
+
+    A terminal that is too low or too narrow for the panel gets one live line.
 
     A log gets the first three steps, every tenth of the budget, and between them a line every 5 s
     at first, then whenever the time has grown by a fifth, at least every 5 minutes.
@@ -55,13 +55,14 @@ class Console(Writer):
         self._failed = quiet
         self._out = _Terminal(file=file, highlight=False, emoji=False)
         self._live: Live | None = None
+        self._panel, self._plain = Panel({}), not _encodes(self._out.encoding)
         self._info, self._last, self._steps = dict[str, Any](), dict[str, Any](), 0
         self._noted = ""  # what was said last, so that it is said once
         self._drawn, self._logged = -math.inf, (0.0, 0.0)  # seconds; seconds and share of the budget
 
     def start(self, info: Values) -> None:
-        """Say what runs where; on a terminal, begin the live line."""
-        self._info = dict(info)
+        """Say what runs where; on a terminal, begin the panel."""
+        self._info, self._panel = dict(info), Panel(info)
         self._attempt(self._start, "console")
 
     def step(self, record: Values) -> None:
@@ -102,7 +103,8 @@ class Console(Writer):
             self._say(line)
         if resumed := info.get("resumed"):
             self._say(f"goes on from step {resumed} of {info.get('run_dir') or info.get('name', 'run')}")
-        if self._out.is_terminal and not self._out.is_dumb_terminal:
+        # FORCE_COLOR makes rich take a log for a terminal
+        if self._out.is_terminal and self._out.file.isatty() and not self._out.is_dumb_terminal:
             self._live = Live(console=self._out, auto_refresh=False, transient=True)
             self._live.start()
             atexit.register(self.close)
@@ -115,14 +117,20 @@ class Console(Writer):
         for warning in record.get("warnings") or ():
             self._say(f"step {record.get('step', self._steps)}: warning: {warning}")
         if self._live is not None:
+            self._panel.observe(record)
             now = time.monotonic()
             if now - self._drawn >= _REFRESH:
                 self._drawn = now
-                line = Text(self._line(record), no_wrap=True, overflow="ellipsis")
-                self._live.update(line, refresh=True)
+                self._live.update(self._picture(record), refresh=True)
         elif self._due(record):
             self._logged = (record.get("seconds", 0.0), self._done(record) or 0.0)
             self._say(self._line(record))
+
+    def _picture(self, record: Values) -> Drawn | Text:
+        width, height = self._out.size
+        if width >= NARROWEST and height >= LINES + _ABOVE:
+            return self._panel.draw(width, self._done(record), self._plain)
+        return Text(self._line(record), no_wrap=True, overflow="ellipsis")
 
     def _due(self, record: Values) -> bool:
         """Whether a log gets a line for this step."""
@@ -141,20 +149,20 @@ class Console(Writer):
 
     def _line(self, record: Values) -> str:
         seconds, done = record.get("seconds", 0.0), self._done(record)
-        left = f" ({_clock(seconds * (1 - done) / done)} left)" if done else ""
-        parts = [f"step {record.get('step', self._steps)}", _clock(seconds) + left]
-        parts.append(f"loss {_number(record.get('loss'))}")
+        left = f" ({clock(seconds * (1 - done) / done)} left)" if done else ""
+        parts = [f"step {record.get('step', self._steps)}", clock(seconds) + left]
+        parts.append(f"loss {number(record.get('loss'))}")
         for name, key in (("error", "relative_l2"), ("λ", "damping"), ("rank", "rank")):
             if (value := record.get(key)) is not None:
-                parts.append(f"{name} {value if isinstance(value, int) else _number(value)}")
+                parts.append(f"{name} {value if isinstance(value, int) else number(value)}")
         return self._encodable("  ".join(parts))
 
     def _end(self, result: Values) -> None:
         last = {**self._last, **{key: value for key, value in result.items() if value is not None}}
-        error, loss = _number(last.get("relative_l2")), _number(last.get("loss"))
+        error, loss = number(last.get("relative_l2")), number(last.get("loss"))
         steps = last.get("steps", last.get("step", self._steps))
         name, reason = self._info.get("name", "run"), last.get("stop_reason", "done")
-        self._say(f"{name}: {reason} after {steps} steps, {_clock(last.get('seconds', 0.0))}")
+        self._say(f"{name}: {reason} after {steps} steps, {clock(last.get('seconds', 0.0))}")
         self._say(f"relative L2 error {error}, loss {loss}")
         if summary := (last.get("certificate") or {}).get("summary"):
             self._say(summary)

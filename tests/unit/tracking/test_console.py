@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import math
@@ -10,6 +11,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -207,35 +209,56 @@ def test_a_full_disk_under_standard_output_does_not_end_the_run() -> None:
 
 
 class Terminal:
-    """A pseudo-terminal of 100 columns; `read` gives what has been written so far."""
+    """A pseudo-terminal that takes what is written; `read` gives what has been written since the last time."""
 
     def __init__(self) -> None:
         self.master, slave = pty.openpty()
         os.set_blocking(self.master, False)
         self.file: TextIO = os.fdopen(slave, "w", encoding="utf-8")
+        self._lock, self._chunks, self._closing = threading.Lock(), list[bytes](), threading.Event()
+        self._reader = threading.Thread(target=self._take_all)
+        self._reader.start()  # it holds 4 kB: whoever writes more waits until they are read
+
+    def _take_all(self) -> None:
+        while not self._closing.wait(0.002):
+            self._take()
+
+    def _take(self) -> None:
+        with self._lock, contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.master, 65536):
+                self._chunks.append(chunk)
 
     def read(self) -> str:
-        chunks = []
-        while True:
-            try:
-                chunks.append(os.read(self.master, 65536))
-            except BlockingIOError:
-                return b"".join(chunks).decode()
+        self._take()
+        with self._lock:
+            chunks, self._chunks = self._chunks, []
+        return b"".join(chunks).decode()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._reader.join()
+        self.file.close()
+        os.close(self.master)
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "30")
     opened = Terminal()
     yield opened
-    opened.file.close()
-    os.close(opened.master)
+    opened.close()
 
 
-def test_a_terminal_has_one_live_line(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def plain(text: str) -> str:
+    """Without what moves the cursor or sets colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n")
+
+
+def test_a_terminal_has_a_panel_in_place(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(1, 100, 0.05))  # 20 steps a second
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     hook = Console(file=terminal.file)
@@ -244,14 +267,90 @@ def test_a_terminal_has_one_live_line(terminal: Terminal, monkeypatch: pytest.Mo
     for step in range(1, 101):
         hook.step(record(step, 0.05 * step))
     live = terminal.read()
-    drawn = [int(n) for n in re.findall(r"step (\d+) ", live)]
+    drawn = [int(n) for n in re.findall(r"step (\d+)", plain(live))]
     assert drawn[0] == 1
-    assert 30 <= len(drawn) <= 40, "five seconds at no more than eight a second"
-    assert "\n" not in live, "it is redrawn in place"
+    assert 15 <= len(drawn) <= 20, "five seconds at no more than four a second"
+    assert live.count("\x1b[1A") >= live.count("\n") - 8, "it is redrawn in place"
     hook.end(RESULT)
     rest = terminal.read()
     assert "\x1b[?25h" in rest, "the cursor is back"
     assert "max_seconds after 77 steps" in rest
+
+
+@pytest.mark.parametrize(("columns", "lines", "panel"), [(60, 12, True), (59, 30, False), (200, 11, False)])
+def test_a_small_terminal_has_one_live_line(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, columns: int, lines: int, panel: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(lines))
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    terminal.read()
+    hook.step(record(1, 3.0))
+    shown = plain(terminal.read()).strip().splitlines()
+    assert (len(shown) > 1) is panel
+    assert max(map(len, shown)) <= columns
+    assert ("╭" in shown[0]) is panel
+    hook.close()
+
+
+def test_a_terminal_that_is_made_smaller_and_larger_again(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    lengths = []
+    for step, lines in enumerate(["30", "5", "30"]):
+        monkeypatch.setenv("LINES", lines)
+        monkeypatch.setattr(hook, "_drawn", -math.inf)
+        terminal.read()
+        hook.step(record(step, float(step)))
+        lengths.append(plain(terminal.read()).strip().count("\n"))
+    assert lengths[0] == lengths[2] > lengths[1] == 0
+    hook.close()
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_color_leaves_colours_out(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, colour: bool
+) -> None:
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    hook.step(record(1, 1.0))
+    assert bool(re.search(r"\x1b\[(\d+;)*3[0-7]m", terminal.read())) is colour
+    hook.close()
+
+
+def test_a_dumb_terminal_and_a_log_with_colours_get_plain_lines(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    hook.step(record(1, 1.0))
+    hook.end(RESULT)
+    assert "\x1b" not in terminal.read()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    hook = Console(file=out)
+    hook.start(INFO)
+    hook.step(record(1, 1.0))
+    hook.end(RESULT)
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_terminal_without_box_characters_gets_ascii(terminal: Terminal) -> None:
+    terminal.file.reconfigure(encoding="ascii")  # type: ignore[attr-defined]
+    hook = Console(file=terminal.file)
+    hook.start(INFO)
+    hook.step(record(1, 1.0))
+    hook.close()
+    shown = plain(terminal.read())
+    assert "+- burgers ---" in shown
+    assert "?" not in shown
 
 
 def test_a_warning_stands_above_the_live_line(terminal: Terminal) -> None:
@@ -260,9 +359,9 @@ def test_a_warning_stands_above_the_live_line(terminal: Terminal) -> None:
     hook.step(record(1, 1.0))
     terminal.read()
     hook.step(record(2, 1.1, warnings=["x" * 150]))
-    told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.read()).replace("\r\n", "\n")
+    told = plain(terminal.read())
     assert "step 2: warning: " + "x" * 150 + "\n" in told
-    assert told.rindex("step 1  1.0 s") > told.index("warning"), "the line is drawn again below"
+    assert told.rindex("step 1 ") > told.index("warning"), "the panel is drawn again below"
     hook.close()
 
 
