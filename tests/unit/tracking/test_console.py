@@ -209,7 +209,7 @@ def test_a_full_disk_under_standard_output_does_not_end_the_run() -> None:
 
 
 class Terminal:
-    """A pseudo-terminal that takes what is written; `read` gives what has been written since the last time."""
+    """A pseudo-terminal that takes what is written; `read` gives what is new."""
 
     def __init__(self) -> None:
         self.master, slave = pty.openpty()
@@ -300,8 +300,8 @@ def test_a_terminal_that_is_made_smaller_and_larger_again(
     hook = Console(file=terminal.file)
     hook.start(INFO)
     lengths = []
-    for step, lines in enumerate(["30", "5", "30"]):
-        monkeypatch.setenv("LINES", lines)
+    for step, lines in enumerate([30, 5, 30]):
+        hook._out.height = lines
         monkeypatch.setattr(hook, "_drawn", -math.inf)
         terminal.read()
         hook.step(record(step, float(step)))
