@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +20,10 @@ from sngd.evaluate import time_axis
 from sngd.fence import Fence, opening
 from sngd.folder import HISTORY, RESULT, Claim, Source, open_folder, unwritable, versions
 from sngd.launcher import Launch
+from sngd.machine import machine
 from sngd.networks import AnyNetwork
 from sngd.records import SPECTRUM
+from sngd.report import REPORT, write_report
 from sngd.stopping import TOLD_TO_END
 from sngd.tracking import (
     Console,
@@ -68,7 +71,7 @@ class Audience(Writer):
     ) -> None:
         super().__init__()
         self.claim, self.run, self.source, self.launch, self.origin = claim, run, source, launch, origin
-        self._figures, self._quiet = SystemFigures(device), quiet
+        self._figures, self._quiet, self._kind = SystemFigures(device), quiet, device.type
         self._fence: Fence | None = None
         self._history = HistoryFile(claim.folder / HISTORY)
         files = [self._history, ResultFile(claim.folder / RESULT)]
@@ -93,7 +96,14 @@ class Audience(Writer):
         told = {**info, "launch": self.origin, "replace": self.claim.replace}
         try:
             with opening(self.claim.folder):
-                self._fence = open_folder(self.claim, self.run, self.source, self.launch, info["plan"])
+                started = {
+                    "launch": self.origin,
+                    "machine": {"host": socket.gethostname(), **machine(self._kind)},
+                }
+                self._fence = open_folder(
+                    self.claim, self.run, self.source, self.launch, info["plan"], started
+                )
+                (self.claim.folder / REPORT).unlink(missing_ok=True)  # of an earlier end
                 self._history.start(told)
         except OSError as error:
             raise ValueError(unwritable(self.claim.folder, error)) from error
@@ -132,7 +142,7 @@ class Audience(Writer):
             hook.close()
 
     def draw_pictures(self, trained: Trained) -> None:
-        """The pictures at the end of a run; what goes wrong with them does not undo the training.
+        """Pictures and report at the end of a run; what goes wrong with them does not undo the training.
 
         A run that was told to end has no time for them, and none that has lost its folder writes there.
         """
@@ -149,6 +159,11 @@ class Audience(Writer):
             print(f"warning: no pictures: {error}; `sngd plot {folder}` draws them again", file=sys.stderr)
             return
         self.drawn(pictures)
+        try:
+            write_report(folder, pictures)
+        except Exception as error:  # whatever breaks here is worth less than the run
+            why = " ".join(str(error).split()) or type(error).__name__
+            print(f"warning: no {REPORT}: {why}; `sngd report {folder}` writes it", file=sys.stderr)
 
 
 # The pictures of `sngd plot`, with the names of their files; the first four are drawn when a run ends.
@@ -175,6 +190,7 @@ def draw(
     what: Sequence[str] = _AT_THE_END,
     form: str = "png",
     dpi: int = 150,
+    into: Path | None = None,
 ) -> list[Path]:
     """Pictures of a run folder, from its history, spectra and final parameters.
 
@@ -182,10 +198,11 @@ def draw(
         run: what was run.
         network: on the dtype and device of theta.
         theta: (P,) final parameters.
-        folder: holds history and spectra, and gets the pictures.
+        folder: holds history and spectra.
         what: names of PICTURES; those that do not apply to the run are left out.
         form: "png" or "pdf".
         dpi: dots per inch.
+        into: where the pictures go; the folder when absent.
 
     Returns:
         The files.
@@ -210,7 +227,7 @@ def draw(
         "points": (True, lambda path: plot.plot_points(problem, _first_points(run), path, dpi)),
     }
     return [
-        drawers[name][1](folder / f"{PICTURES[name]}.{form}")
+        drawers[name][1]((into or folder) / f"{PICTURES[name]}.{form}")
         for name in PICTURES
         if name in what and drawers[name][0]
     ]

@@ -17,6 +17,7 @@ from sngd.commands.doctor import doctor
 from sngd.commands.init import init
 from sngd.commands.plan import plan
 from sngd.commands.problems import problems
+from sngd.commands.report import report
 from sngd.commands.results import evaluate, export, plot
 from sngd.commands.runs import resume, status, train
 from sngd.device_errors import is_device_error, reason
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "submit": "hand a run to Slurm",
         "eval": "errors of a finished run against the known solution, and its residuals on fresh points",
         "plot": "draw a finished run",
+        "report": "write a run's results, pictures and config as one HTML file",
         "export": "write a finished run's fields (NPZ, VTK) or its network (PT2, ONNX) to a file",
         "problems": "the library of problems, to be trained by name",
         "bench": "run a suite of benchmarks, or write their report",
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "submit": submit,
         "eval": evaluate,
         "plot": plot,
+        "report": report,
         "export": export,
         "problems": problems,
         "bench": _bench,

@@ -71,7 +71,8 @@ class RunConfig:
         holdout_points: fresh points of a condition over all ranks, at most; no more than it trains on, but
             for 100.
         timeout_seconds: a rank that the others have waited for so long is given up, and the run with it.
-        pictures: draw the result when the run ends; `sngd plot` draws it at any time.
+        pictures: draw the result and write report.html when the run ends; `sngd plot` and `sngd report` do so
+            at any time.
         tracking: who is told of the run beside console and run folder, e.g. Weights & Biases.
         run_dir: folder for results, which must not exist yet unless a run goes on in it; runs/NAME-TIME when
             absent, runs/NAME-jobNUMBER in a Slurm job.

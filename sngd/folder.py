@@ -215,7 +215,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, plan: Any) -> Fence:
+def open_folder(
+    claim: Claim, run: RunConfig, source: Source, launch: Launch, plan: Any, started: Mapping[str, Any]
+) -> Fence:
     """Take a folder over, within `opening`, and write down what the run is.
 
     Args:
@@ -224,6 +226,7 @@ def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, pl
         source: where it came from.
         launch: how it was started.
         plan: lines that say how memory and traffic are arranged.
+        started: launch and machine, as they are to be told.
 
     Raises:
         ValueError: it cannot be written to, or another run has claimed it meanwhile.
@@ -240,6 +243,7 @@ def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, pl
         },
         "world_size": launch.size,
         "plan": plan,
+        **started,
         "versions": versions(),
     }
     text = json.dumps(content, indent=2) + "\n"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sngd.evaluate import TIME, compare
 from sngd.networks import AnyNetwork
-from sngd.plot.style import BLUE, GREY, ORANGE, italic, line, picture
+from sngd.plot.style import BLUE, DECADES, GREY, ORANGE, deep, italic, line, picture
 from sngd.problem import Problem
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ Grids = list[np.ndarray]
 
 _GRID = 201  # points per axis of a map; odd, so that the middle is one of them
 _LINE = 1001  # points of a curve
-_DECADES = 6  # an error map shows at most this many decades below the largest error
 _SIGNED = 0.05  # a field has two signs if the weaker reaches this share of the stronger
 _ELONGATED = 3.0  # a longer domain is not drawn to scale
 _NAMED = 5  # held coordinates that a title names one by one
@@ -87,6 +86,7 @@ def _curves(figure: Figure, problem: Problem, grids: Grids, u: np.ndarray, known
             below = grid[1, number]
             line(below, x, np.abs(u[number] - known[number]), color=ORANGE)
             below.set(ylabel="|error|", yscale="log" if below.lines else "linear")
+            deep(below, np.abs(u[number] - known[number]))
             if not below.lines:
                 below.text(0.5, 0.5, "no error > 0", transform=below.transAxes, ha="center")
         grid[-1, number].set(xlabel=italic(problem.domain.names[0]), xlim=x[[0, -1]])
@@ -122,7 +122,7 @@ def _error_colours(error: np.ndarray) -> dict[str, Any]:
     if not len(positive):
         return {"cmap": "magma", "vmin": 0.0, "vmax": 1.0}
     high = float(positive.max())
-    low = max(float(np.percentile(positive, 2)), high * 10.0**-_DECADES)
+    low = max(float(np.percentile(positive, 2)), high * 10.0**-DECADES)
     return {"cmap": "magma", "norm": LogNorm(min(low, high / 10), high, clip=True)}
 
 

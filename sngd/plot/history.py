@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_coefficients", "plot_convergence", "plot_spectrum"]
 
 _TICKS = 8  # labels on the colour bar of a spectrum
+_ROOM = 0.1  # of the axis that a label takes
 _DIRECTIONS = "directions"
 _HOLD_OUT = "loss on fresh points"
 _LEGEND = 72  # characters that a legend's row holds
@@ -113,7 +114,14 @@ def plot_spectrum(
             level = damping / ordered[-1][1][0] ** 2
             axes.axhline(level, color=ORANGE, linestyle="--", linewidth=1.1)
             label = rf"$\lambda / \sigma_1^2$ at step {ordered[-1][0]}"
-            place: Any = {"transform": axes.get_yaxis_transform(), "ha": "left", "va": "bottom"}
+            # curves begin at 1 and fall: room is at the left, below the line unless it is the lowest of all
+            low, high = np.log(axes.get_ylim())
+            room = math.log(level) - low > _ROOM * (high - low)
+            place: Any = {
+                "transform": axes.get_yaxis_transform(),
+                "ha": "left",
+                "va": "top" if room else "bottom",
+            }
             axes.text(0.02, level, label, color=ORANGE, **place)
         norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
         bar = figure.colorbar(ScalarMappable(norm, ListedColormap(colours)), ax=axes, label="step")

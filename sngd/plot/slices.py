@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sngd.evaluate import Evaluation, compare, time_axis
 from sngd.networks import AnyNetwork
-from sngd.plot.style import COLOURS, italic, line, picture, shades, widen
+from sngd.plot.style import COLOURS, deep, italic, line, picture, shades, widen
 from sngd.problem import Problem
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def plot_slices(
             panels[-1, number].set(xlabel=italic(domain.names[along]), xlim=grid[[0, -1]])
             if known is not None:
                 panels[1, number].set_ylabel("|error|")
+                deep(panels[1, number], np.abs(u - known)[number])
         _explain(figure, domain.names[across], cuts, known is not None, _held(problem, (along, across)))
     return Path(path)
 

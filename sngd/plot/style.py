@@ -15,7 +15,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "column", "italic", "line", "picture", "shades", "widen"]
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "DECADES",
+    "GREY",
+    "ORANGE",
+    "column",
+    "deep",
+    "italic",
+    "line",
+    "picture",
+    "shades",
+    "widen",
+]
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 # Okabe and Ito's colours, told apart by the colour-blind too; then dashed, then dotted.
@@ -32,6 +45,7 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 GREY = "#999999"
+DECADES = 6  # a picture of errors shows at most so many below the largest
 _GREEK = "alpha|beta|gamma|delta|epsilon|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|chi|psi|omega"
 _LETTER = re.compile(rf"([^\W\d_]|{_GREEK})_?(\d*)")
 
@@ -86,3 +100,12 @@ def widen(axes: Axes) -> None:
     if high < 10 * low:
         middle = (low * high) ** 0.5
         axes.set_ylim(middle / 10**0.5, middle * 10**0.5)
+
+
+def deep(axes: Axes, errors: np.ndarray) -> None:
+    """No deeper than some decades below the largest error: where a condition holds exactly it is 0."""
+    positive = errors[np.isfinite(errors) & (errors > 0)]
+    if len(positive) and axes.get_yscale() == "log":
+        lowest = float(positive.max()) * 10.0**-DECADES
+        if axes.get_ylim()[0] < lowest:
+            axes.set_ylim(bottom=lowest)

@@ -192,7 +192,7 @@ class Panel:
         told = []
         for name, value, y, colour, first in rows:
             aim = target if name == "error" else ""
-            remark = f"{first}, {aim}" if aim and roomy else aim or first
+            remark = f"{first}, {aim}{', too late' * late}" if aim and roomy else aim or first
             told.append((name, value, y, colour, remark))
         longest = max(len(remark) for *_, remark in told)
         width = max(_BARS[0], min(_BARS[1], inner - _LABEL - _VALUE - longest - 6))
@@ -214,7 +214,7 @@ class Panel:
         seconds = self._last.get("seconds", 0.0)
         late = bool(done) and left > seconds * (1 - (done or 0.0)) / (done or 1.0)
         about = f"{left:.0f} s" if left < 59.5 else clock(left)
-        return f"{target:.3g} in about {about}{', too late' * late}", late
+        return f"{target:.3g} in about {about}", late
 
     def _sketch(self) -> list[Piece]:
         """Damping, rank, effective dimension."""
