@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -216,7 +217,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def open_folder(
-    claim: Claim, run: RunConfig, source: Source, launch: Launch, plan: Any, started: Mapping[str, Any]
+    claim: Claim,
+    run: RunConfig,
+    source: Source,
+    launch: Launch,
+    plan: Any,
+    started: Mapping[str, Any] = MappingProxyType({}),
 ) -> Fence:
     """Take a folder over, within `opening`, and write down what the run is.
 

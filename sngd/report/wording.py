@@ -17,6 +17,7 @@ from sngd.tracking.panel import clock, number
 __all__ = [
     "about",
     "coefficients",
+    "estimate",
     "figures",
     "machine_rows",
     "next_steps",
@@ -89,20 +90,27 @@ def _short(value: Any) -> str:
 def _believed(facts: Facts) -> list[str]:
     """What the certificate and the loss on fresh points say."""
     result, told = facts.result, []
-    certificate = inner(result, "certificate")
-    estimate = inner(certificate, "error_estimate")
-    if real(estimate.get("value")):
-        norm = _NORMS.get(str(estimate.get("norm")), "")
+    if found := estimate(facts):
+        value, source = found
         told.append(
-            f"From its residuals on fresh points the error is at most about {estimate['value']:.1e} {norm} "
-            f"({estimate.get('source')}); this needs no known solution."
+            f"From its residuals on fresh points the error is at most about {value} ({source}), for which no "
+            "solution need be known."
         )
-    elif certificate:
+    elif inner(result, "certificate"):
         told.append("For this problem no theorem turns residuals into an estimate of the error.")
     ratio = result.get("generalization_ratio")
     if real(ratio):
         told.append(f"On points that it did not train on, its loss is {_times(ratio)}.")
     return told
+
+
+def estimate(facts: Facts) -> tuple[str, str] | None:
+    """The estimate of the error with its norm, and the theorem that it is from; None where there is none."""
+    found = inner(inner(facts.result, "certificate"), "error_estimate")
+    value = found.get("value")
+    if not real(value):
+        return None
+    return f"{value:.1e} {_NORMS.get(str(found.get('norm')), '')}".rstrip(), str(found.get("source"))
 
 
 def _times(ratio: float) -> str:
