@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ run = RunConfig(problem, MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=3, device=
 LOOK = """<script>
 addEventListener("load", () => {
   const widths = [...document.images].map(image => image.complete ? image.naturalWidth : 0);
-  document.title = JSON.stringify([document.title.includes("hacked"), widths]);
+  document.title = JSON.stringify([document.title === "hacked", widths]);
 });
 </script>"""
 # Hosts that Chromium itself calls.
@@ -75,7 +76,8 @@ class Proxy(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
 
     def for_the_page(self) -> list[str]:
-        return [where for where in self.asked if not where.removesuffix(":443").endswith(OWN)]
+        hosts = {where: urlsplit(where if "://" in where else f"//{where}").hostname for where in self.asked}
+        return [where for where, host in hosts.items() if not (host or "").endswith(OWN)]
 
 
 @pytest.fixture
