@@ -22,7 +22,8 @@ from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.networks import AnyNetwork
 from sngd.norms import quantities_at
-from sngd.problem import Points, Problem
+from sngd.points import Points
+from sngd.problem import Problem
 
 __all__ = ["MOST_AXES", "Drift", "conservation", "integral", "quadrature"]
 

@@ -24,7 +24,7 @@ from sngd.stopping import RESUMABLE
 from sngd.tracking import write_whole
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = [
     "Claim",

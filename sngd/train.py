@@ -35,7 +35,7 @@ from sngd.votes import agree
 from sngd.watch import Watch
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["Hook", "Trained", "train"]
 

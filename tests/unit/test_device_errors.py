@@ -10,10 +10,10 @@ import torch.distributed as dist
 from sngd import Box, cli
 from sngd.allocation import is_out_of_memory
 from sngd.breakdown import how_to_go_on, telling_how_to_go_on
+from sngd.condition import Condition, evaluate_residual
 from sngd.device_errors import is_device_error, is_machine_failure, is_network_error, reason
 from sngd.exit_codes import DEVICE
 from sngd.failures import LostRankError
-from sngd.problem import Condition, evaluate_residual
 from sngd.train import _Loop
 from tests.histories import losses
 
