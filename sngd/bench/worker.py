@@ -33,8 +33,9 @@ from sngd.config import RunConfig
 from sngd.devices import pick_device
 from sngd.launcher import detect
 from sngd.local_ranks import start_local_ranks
+from sngd.loop import clock
 from sngd.ranks import Ranks
-from sngd.train import clock, train
+from sngd.train import train
 
 __all__ = ["main"]
 
