@@ -11,7 +11,7 @@ from sngd import MLP, SNGD, Adam, Causal, RunConfig
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect, run_ranks
 
 pytestmark = [

@@ -25,7 +25,7 @@ from sngd.modules import Module
 from sngd.problems import heat, poisson2d
 from sngd.stopping import Stopping
 from sngd.tracking.base import plain
-from sngd.train import train
+from sngd.training import train
 
 
 def built(problem, config=MLP((8, 8)), seed=0):

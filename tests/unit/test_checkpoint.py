@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from sngd.checkpoint import Checkpoint, Share, Store, store
 from sngd.checkpoint.encoding import copied, decode, encode
 from sngd.checkpoint.tensors import read_tensors, write_tensors
+from sngd.shelf import digest
 
 STATE = Checkpoint(
     step=7,
@@ -274,7 +275,7 @@ def _flip(path: Path, at: float) -> None:
 def _resummed(folder: Path) -> None:
     """As if a whole checkpoint had been written with what is there now."""
     names = sorted(p.name for p in folder.iterdir() if p.name != "SHA256SUMS")
-    (folder / "SHA256SUMS").write_text("".join(f"{store._digest(folder / name)}  {name}\n" for name in names))
+    (folder / "SHA256SUMS").write_text("".join(f"{digest(folder / name)}  {name}\n" for name in names))
 
 
 def _pickled(folder: Path) -> None:

@@ -22,7 +22,7 @@ from sngd.marching import Continued, restricted
 from sngd.piecewise import Piecewise
 from sngd.residual import Collocation
 from sngd.stages import first_stage, next_stage, trained_network
-from sngd.train import train
+from sngd.training import train
 from tests.problems import heat as heat_case
 from tests.problems import inverse
 from tests.thread_ranks import on_ranks

@@ -21,7 +21,7 @@ from sngd.planning import Forecast, human
 from sngd.problem import Problem
 from sngd.residual import Collocation
 from sngd.sizes import Sizes
-from sngd.train import train
+from sngd.training import train
 from tests.problems import heat, parameters, system
 from tests.thread_ranks import on_ranks
 

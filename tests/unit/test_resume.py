@@ -33,7 +33,7 @@ from sngd.checkpoint import Checkpoint, Store
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
 from sngd.stopping import Stopping
-from sngd.train import train
+from sngd.training import train
 
 CPU = torch.device("cpu")
 STEPS = 9

@@ -34,7 +34,7 @@ from sngd.optimizers import Report
 from sngd.problems import heat, poisson2d
 from sngd.progress import WINDOW
 from sngd.residual import Collocation
-from sngd.train import train
+from sngd.training import train
 from sngd.watch import Watch
 from tests.thread_ranks import on_ranks
 
