@@ -50,7 +50,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert loaded.spectra[0][0] == 1
     assert torch.equal(loaded.spectra[0][1], STATE.spectra[0][1])
     assert (loaded.step, loaded.budget, loaded.traffic) == (7, 10**12, STATE.traffic)
-    assert sorted(p.name for p in path.iterdir()) == ["SHA256SUMS", "__0_0.distcp", "manifest.json"]
+    assert sorted(p.name for p in path.iterdir()) == ["SHA256SUMS", "manifest.json", "rank-0.tensors"]
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=path, capture_output=True, check=False)
     assert checked.returncode == 0
 
@@ -116,9 +116,9 @@ def test_any_error_takes_what_is_half_written_with_it(tmp_path, monkeypatch, wro
 def test_what_another_start_writes_meanwhile_is_no_part_of_it(tmp_path):
     other = tmp_path / "checkpoints" / ".step-000000007-1-1.partial"
     other.mkdir(parents=True)
-    (other / "__0_0.distcp").write_text("half of it")
-    assert sorted(p.name for p in STATE.save(tmp_path).iterdir())[1] == "__0_0.distcp"
-    assert (other / "__0_0.distcp").read_text() == "half of it"
+    (other / "rank-0.tensors").write_text("half of it")
+    assert sorted(p.name for p in STATE.save(tmp_path).iterdir())[2] == "rank-0.tensors"
+    assert (other / "rank-0.tensors").read_text() == "half of it"
     assert Checkpoint.load(tmp_path).step == 7
 
 
@@ -132,7 +132,7 @@ def test_a_damaged_one_of_the_same_step_is_set_aside(tmp_path):
     for _ in range(2):
         STATE.save(tmp_path)
     newest = tmp_path / "checkpoints" / "step-000000007.1"
-    _flip(newest / "__0_0.distcp", 0.5)
+    _flip(newest / "rank-0.tensors", 0.5)
     earlier = Checkpoint.load(tmp_path)
     assert len(earlier.skipped) == 1
     Store(tmp_path).clear(earlier.step, earlier.path)
@@ -212,7 +212,7 @@ def _pickled(folder: Path) -> None:
     """Another program's tensors, whose pickle runs code, in the place of ours."""
     manifest = json.loads((folder / "manifest.json").read_text())
     data = pickle.dumps(Evil())
-    (folder / "__0_0.distcp").write_bytes(data)
+    (folder / "rank-0.tensors").write_bytes(data)
     for known in manifest["tensors"].values():
         for chunk in known["chunks"]:
             chunk[3:] = [0, len(data)]
@@ -221,14 +221,14 @@ def _pickled(folder: Path) -> None:
 
 
 DAMAGES = {
-    "cut to nothing": lambda folder: (folder / "__0_0.distcp").write_bytes(b""),
-    "cut short": lambda folder: os.truncate(folder / "__0_0.distcp", 500),
-    "a flipped bit": lambda folder: _flip(folder / "__0_0.distcp", 0.5),
+    "cut to nothing": lambda folder: (folder / "rank-0.tensors").write_bytes(b""),
+    "cut short": lambda folder: os.truncate(folder / "rank-0.tensors", 500),
+    "a flipped bit": lambda folder: _flip(folder / "rank-0.tensors", 0.5),
     "a flipped bit in the manifest": lambda folder: _flip(folder / "manifest.json", 0.3),
     "a flipped bit in the sums": lambda folder: _flip(folder / "SHA256SUMS", 0.1),
     "sums emptied": lambda folder: (folder / "SHA256SUMS").write_text(""),
     "sums missing": lambda folder: (folder / "SHA256SUMS").unlink(),
-    "tensors missing": lambda folder: (folder / "__0_0.distcp").unlink(),
+    "tensors missing": lambda folder: (folder / "rank-0.tensors").unlink(),
     "manifest missing": lambda folder: (folder / "manifest.json").unlink(),
     "an empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
     "a foreign manifest": lambda folder: ((folder / "manifest.json").write_text("[]"), _resummed(folder)),
@@ -273,7 +273,7 @@ def test_a_missing_one_is_refused_by_name(tmp_path):
 def test_no_damaged_byte_goes_unnoticed(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("run")
     newest = _at(4).save(folder)
-    file = data.draw(st.sampled_from(["__0_0.distcp", "manifest.json", "SHA256SUMS"]))
+    file = data.draw(st.sampled_from(["rank-0.tensors", "manifest.json", "SHA256SUMS"]))
     content = bytearray((newest / file).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))

@@ -107,7 +107,9 @@ def test_a_function_that_returns_no_module_is_refused():
 
 
 def test_a_function_that_fails_is_told_with_its_place():
-    with pytest.raises(ValueError, match=r"module\(2, 1\) failed at test_modules\.py:\d+: TypeError: .*wid"):
+    with pytest.raises(
+        ValueError, match=r"module\(2, 1\) failed at test_module_checks\.py:\d+: TypeError: .*wid"
+    ):
         Module(lambda inputs, outputs: nn.Linear(inputs, outputs, width=3)).build(SQUARE, 1, 0)
     with pytest.raises(ValueError, match=r"failed: TypeError: .*; it must be a function \(inputs, outputs\)"):
         Module(lambda inputs: nn.Linear(inputs, 1)).build(SQUARE, 1, 0)

@@ -25,13 +25,6 @@ from tests.thread_ranks import on_ranks
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _alone(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def run_of(optimizer=SNGD(rank=16), hidden=(200, 200, 200), points=3000, **more) -> RunConfig:
     return RunConfig(problems.heat(points, points // 10, points // 5), MLP(hidden), optimizer, **more)
 

@@ -22,6 +22,13 @@ run = RunConfig(heat(60, 10, 20), MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=2
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_the_command_runs_nothing(capsys):
     Path("small.py").write_text(SMALL)
     arguments = ["--ranks", "64", "--memory", "80GB", "--device", "cuda", "--network.hidden", "100", "100"]

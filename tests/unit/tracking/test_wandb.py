@@ -68,12 +68,6 @@ class FakeWandb:
         return self.runs[-1]
 
 
-@pytest.fixture(autouse=True)
-def _no_wandb_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_PROJECT", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def session(wandb: FakeWandb, folder: Path, resumed: int = 0, mode: str = "online") -> Session:
     opened = Session(wandb, folder, resumed)
     opened.open({"mode": mode, "project": "p", "entity": "e", "run_name": "n"}, {"seed": 3})
