@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from sngd.folder import CONFIG, HISTORY, RESULT, Standing
+from sngd.standing import CONFIG, HISTORY, RESULT, Standing
 from sngd.tracking import read_history
 
 __all__ = ["Facts", "inner", "listed", "read_facts", "real"]

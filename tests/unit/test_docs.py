@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sngd.collectives import LocalRanks
-from sngd.config import load_source
-from sngd.train import train
+from sngd.config_files import load_source
+from sngd.training import train
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCKS = [
