@@ -13,7 +13,7 @@ from sngd.optimizers import Report
 from sngd.planning import Forecast
 from sngd.stages import Stage
 
-__all__ = ["SPECTRUM", "run_info", "run_result", "step_record"]
+__all__ = ["SPECTRUM", "run_info", "run_result", "some", "step_record"]
 
 SPECTRUM = "spectrum"
 _SHOWN = 32  # of its numbers
@@ -80,7 +80,7 @@ def step_record(
         "coefficients": coefficient_values(stage.run.problem, state.theta) or None,
         "sigma_1": None if sigma is None else sigma[0],
         "sigma_k": None if sigma is None else sigma[-1],
-        SPECTRUM: None if sigma is None else _some(sigma),
+        SPECTRUM: None if sigma is None else some(sigma),
         "effective_dimension": report.effective_dimension,
         "note": report.note or None,
         **({"slab": stage.number} if stage.whole.marching else {}),
@@ -112,7 +112,7 @@ def run_result(
     }
 
 
-def _some(values: list[float]) -> list[float]:
+def some(values: list[float]) -> list[float]:
     """At most 32 of the values, the first and the last among them, at equal distances."""
     last = len(values) - 1
     return [values[round(i * last / (_SHOWN - 1))] for i in range(_SHOWN)] if last >= _SHOWN else values

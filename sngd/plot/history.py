@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["plot_coefficients", "plot_convergence", "plot_spectrum"]
 
 _TICKS = 8  # labels on the colour bar of a spectrum
-_ROOM = 0.1  # of the axis that a label takes
+# Of the axes: what a label takes upwards, and where one at the right end begins.
+_ROOM, _LABELLED = 0.1, 0.5
+    0.1,
+    0.5,
+)  # of the axes, upwards and along, that a label takes; from where on, at its right end
 _DIRECTIONS = "directions"
 _HOLD_OUT = "loss on fresh points"
 _LEGEND = 72  # characters that a legend's row holds
@@ -114,21 +118,24 @@ def plot_spectrum(
             level = damping / ordered[-1][1][0] ** 2
             axes.axhline(level, color=ORANGE, linestyle="--", linewidth=1.1)
             label = rf"$\lambda / \sigma_1^2$ at step {ordered[-1][0]}"
-            # curves begin at 1 and fall: room is at the left, below the line unless it is the lowest of all
-            low, high = np.log(axes.get_ylim())
-            room = math.log(level) - low > _ROOM * (high - low)
-            place: Any = {
-                "transform": axes.get_yaxis_transform(),
-                "ha": "left",
-                "va": "top" if room else "bottom",
-            }
-            axes.text(0.02, level, label, color=ORANGE, **place)
+            _name_level(axes, level, label, [(s / s[0]) ** 2 for _, s in ordered])
         norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
         bar = figure.colorbar(ScalarMappable(norm, ListedColormap(colours)), ax=axes, label="step")
         ticks = np.unique(np.linspace(0, count - 1, min(count, _TICKS)).round().astype(int))
         bar.set_ticks(ticks.tolist(), labels=[str(ordered[i][0]) for i in ticks])
         bar.minorticks_off()
     return Path(path)
+
+
+def _name_level(axes: Axes, level: float, label: str, curves: Sequence[np.ndarray]) -> None:
+    """Write beside a level where falling curves leave room: above its right end, or else below its left one."""
+    from_here = int(_LABELLED * max(map(len, curves)))
+    right = all((curve[from_here:] < level).all() for curve in curves)
+    low, high = np.log(axes.get_ylim())
+    above = right or math.log(level) - low < _ROOM * (high - low)
+    place: Any = {"transform": axes.get_yaxis_transform(), "color": ORANGE}
+    place |= {"ha": "right" if right else "left", "va": "bottom" if above else "top"}
+    axes.text(0.98 if right else 0.02, level, label, **place)
 
 
 def plot_coefficients(

@@ -38,14 +38,6 @@ _ENDS = {
     "time_limit": "It stopped ahead of the batch system's time limit and can go on",
 }
 _NORMS = {"max": "at any point", "l1": "in L1", "l2": "in L2"}
-_KINDS = {
-    "overfitting": "too few points",
-    "stagnation": "the loss no longer falls",
-    "rounding": "at the rounding of the precision",
-    "non_finite": "not a finite number",
-    "checkpoint": "checkpoints",
-    "precision": "another precision",
-}
 
 
 def about(facts: Facts) -> str:
@@ -124,8 +116,7 @@ def warnings(facts: Facts) -> list[str]:
     told = []
     for one in listed(facts.result, "warnings"):
         if isinstance(one, Mapping):
-            kind = str(one.get("kind"))
-            told.append(f"Step {one.get('step')}, {_KINDS.get(kind, kind)}: {one.get('text')}")
+            told.append(f"Step {one.get('step')}: {one.get('text')}")
     if not facts.result:  # not summed up yet
         for record in facts.history:
             told += [f"Step {record.get('step')}: {text}" for text in listed(record, "warnings")]
