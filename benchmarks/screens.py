@@ -1,4 +1,4 @@
-"""The pictures of terminal and report in docs/images, from a finished run: `python -m benchmarks.screens RUN`.
+"""Pictures of terminal and report in docs/images, of a finished run: `python -m benchmarks.screens RUN`.
 
 The panel is drawn from the run's history up to a step whose spectrum the run has kept; both are then
 photographed by headless Chromium, which must be installed.

@@ -21,9 +21,6 @@ __all__ = ["plot_coefficients", "plot_convergence", "plot_spectrum"]
 _TICKS = 8  # labels on the colour bar of a spectrum
 # Of the axes: what a label takes upwards, and where one at the right end begins.
 _ROOM, _LABELLED = 0.1, 0.5
-    0.1,
-    0.5,
-)  # of the axes, upwards and along, that a label takes; from where on, at its right end
 _DIRECTIONS = "directions"
 _HOLD_OUT = "loss on fresh points"
 _LEGEND = 72  # characters that a legend's row holds
@@ -128,7 +125,7 @@ def plot_spectrum(
 
 
 def _name_level(axes: Axes, level: float, label: str, curves: Sequence[np.ndarray]) -> None:
-    """Write beside a level where falling curves leave room: above its right end, or else below its left one."""
+    """Write beside a level where falling curves leave room: above its right end, or else below its left."""
     from_here = int(_LABELLED * max(map(len, curves)))
     right = all((curve[from_here:] < level).all() for curve in curves)
     low, high = np.log(axes.get_ylim())
