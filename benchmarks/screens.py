@@ -26,7 +26,8 @@ from sngd.tracking.panel import Panel
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 80  # of the terminal
-PAGE, CUT = (1100, 1400), 256  # pixels of the page that are shown; colours of its picture
+PAGE = (1100, 1250)  # pixels of the page that are shown
+COLOURS = 256  # of a picture
 
 
 def main() -> None:
@@ -47,20 +48,20 @@ def main() -> None:
 
 
 def terminal(run: Path) -> str:
-    """An SVG of the panel at the last step but one whose spectrum was kept."""
+    """An SVG of the panel half-way, at a step whose spectrum was kept."""
     history = read_history(run / "history.jsonl")
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     fields = config["fields"]
     limits = {key: fields[key] for key in ("max_steps", "max_seconds", "target_error")}
     panel = Panel({"name": fields["problem"]["name"], "fields": fields, **limits})
     with np.load(run / "spectra.npz") as kept:
-        step = sorted(int(name.removeprefix("step_")) for name in kept.files)[-2]
+        step = sorted(int(name.removeprefix("step_")) for name in kept.files)[-3]
         spectrum = some(kept[f"step_{step}"].tolist())
     for record in history[:step]:
         panel.observe({**record, "spectrum": spectrum})
     done = history[step - 1]["seconds"] / fields["max_seconds"]
     console = rich.console.Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(f"$ sngd train {config['source']['path'].rpartition('/configs/')[2]}", highlight=False)
+    console.print(f"$ sngd train configs/{Path(config['source']['path']).name}", highlight=False)
     for line in config["plan"]:
         console.print(line, highlight=False, soft_wrap=True)
     console.print(panel.draw(COLUMNS, done))
@@ -81,7 +82,9 @@ def photograph(page: Path, picture: Path, width: int, height: int) -> None:
             timeout=120,
         )
     assert imread(picture).std() > 0.01, f"{picture} shows nothing"
-    Image.open(picture).convert("RGB").quantize(CUT).save(picture, optimize=True)
+    shot = Image.open(picture).convert("RGB")
+    few = shot.quantize(COLOURS)
+    shot.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
