@@ -125,6 +125,20 @@ def test_spectrum_draws_eigenvalues_and_damping(tmp_path: Path, figures: list[Fi
     assert brightness[0] > brightness[1], "later steps are darker"
 
 
+@pytest.mark.parametrize("damping", [0.5, 1e-2, 1e-5, 1e-12, 1e-30, 1e30])
+@pytest.mark.parametrize("ratio", [0.3, 0.9])
+def test_the_label_of_the_damping_stands_clear_of_the_curves(
+    tmp_path: Path, figures: list[Figure], damping: float, ratio: float
+) -> None:
+    plot_spectrum([(8, ratio ** np.arange(60))], tmp_path / "s.png", damping)
+    axes = figures[0].axes[0]
+    box = axes.texts[0].get_window_extent()
+    x, y = (np.asarray(data, dtype=float) for data in axes.lines[0].get_data())
+    points = axes.transData.transform(np.stack([x, y], axis=1))
+    assert not box.count_contains(points)
+    assert box.y0 >= axes.get_window_extent().y0 - 1
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("damping", [None, 0.0, math.nan, math.inf])
 def test_spectrum_without_damping_and_with_zeros(

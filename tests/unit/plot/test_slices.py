@@ -67,6 +67,16 @@ def test_curves_break_where_they_leave_the_domain(tmp_path: Path, figures: list[
     assert np.array_equal(np.isfinite(u), (distance > 0.2) & (distance < 0.5))
 
 
+def test_errors_are_drawn_six_decades_deep(tmp_path: Path, figures: list[Figure]) -> None:
+    problem, network = build(Box(t=(0, 1), x=(0, 1)), lambda p: 1e-3 - 1e-3 * p.values[:, 1] ** 20)
+    theta = torch.zeros_like(network.initial)
+    theta[-1] = 1e-3  # the bias of the last layer: 1e-3 everywhere, the solution where x is small
+    plot_slices(problem, network, theta, tmp_path / "s.png")
+    below = figures[0].axes[1]
+    assert below.get_ylim()[0] == pytest.approx(1e-9)
+    assert below.get_ylim()[1] > 1e-3
+
+
 def test_one_coordinate_has_no_slices(tmp_path: Path) -> None:
     problem, network = build(Box(x=(0, 1)), None)
     with pytest.raises(ValueError, match="the domain has one coordinate, x"):

@@ -277,6 +277,21 @@ def test_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
 # The end of a run
 
 
+def test_what_is_shown_of_spectra_is_not_kept(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("sngd.tracking.Console.step", lambda self, record: seen.append(record["spectrum"]))
+    flags = ["--run-dir", str(tmp_path / "run"), "--no-pictures", "--optimizer.rank", "40"]
+    assert main(["train", str(runs / "heat.py"), *flags]) == 0
+    records = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert "spectrum" not in {key for record in records for key in record}
+    for shown, record in zip(seen, records, strict=True):
+        assert len(shown) == 32
+        assert (shown[0], shown[-1]) == (record["sigma_1"], record["sigma_k"])
+        assert shown == sorted(shown, reverse=True)
+
+
 def test_no_pictures_no_report(runs: Path, tmp_path: Path) -> None:
     flags = ["--run-dir", str(tmp_path / "run"), "--quiet", "--no-pictures"]
     assert main(["train", str(runs / "heat.py"), *flags]) == 0
