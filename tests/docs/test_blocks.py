@@ -76,7 +76,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def desk(tmp_path, monkeypatch, finished):
     """A checkout as a reader has it, with a file of their own."""
-    for folder in ("configs", "launch", "slurm"):
+    for folder in ("benchmarks", "configs", "launch", "slurm"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     shutil.copy(finished.parent / "mypde.py", tmp_path)
     monkeypatch.chdir(tmp_path)
