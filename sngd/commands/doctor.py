@@ -20,10 +20,10 @@ import rich.table
 import torch
 
 from sngd.bench.machine import machine
-from sngd.commands.common import table_console
+from sngd.commands.saying import table_console
 from sngd.flags import Parser
 from sngd.launcher import unlaunched
-from sngd.memory import available_bytes
+from sngd.sizes import available_bytes
 
 __all__ = ["Finding", "doctor", "findings"]
 

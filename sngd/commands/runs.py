@@ -1,4 +1,4 @@
-"""`sngd train`, `sngd resume`, `sngd status`."""
+"""`sngd train`, `sngd resume`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import torch
 
-from sngd.commands.common import complain, load, run_folder_parser
+from sngd.commands.common import load
+from sngd.commands.saying import complain
 from sngd.exit_codes import INTERRUPTED, RESUME, SUPERSEDED, USER_ERROR
 from sngd.flags import Parser
-from sngd.folder import CONFIG, Standing, check_folder, kept_checkpoints
+from sngd.folder import check_folder
 from sngd.launcher import Launch, detect
 from sngd.local_ranks import start_local_ranks
 from sngd.run import execute
+from sngd.standing import CONFIG
 from sngd.stopping import TOLD_TO_END
 
-__all__ = ["rank_count", "resume", "status", "train"]
+__all__ = ["rank_count", "resume", "train"]
 
 # Of a number of ranks.
 _DIGITS = 6
@@ -108,14 +110,3 @@ def resume(given: list[str]) -> int:
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
     return train([str(folder / CONFIG), "--run-dir", str(folder), "--resume", *given[1:]])
-
-
-def status(given: list[str]) -> int:
-    """The command `sngd status`."""
-    what = "Where a run stands, and which of its checkpoints are whole."
-    options = run_folder_parser("status", what).parse_args(given)
-    standing = Standing.of(options.run)
-    print(f"{options.run}: {standing.text}")
-    for line in kept_checkpoints(options.run):
-        print(f"  {line}")
-    return 0 if standing.finished else RESUME if standing.resumable else 1

@@ -1,4 +1,4 @@
-"""The loop: steps, errors, checkpoints, and when to stop. It knows hooks, not tools."""
+"""The state of a running training: a step, its record, what is kept, when to stop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from torch import Tensor
 
 from sngd.accounts import Account, added_since, peak_bytes, total
 from sngd.agreement import compare
-from sngd.allocation import naming_out_of_memory
 from sngd.assembly import build_objective
 from sngd.certificate import certify
 from sngd.checkpoint import Checkpoint
-from sngd.config import RunConfig
 from sngd.decompositions import NonFiniteMatrixError
 from sngd.evaluate import Evaluation
 from sngd.fields import coefficient_values
@@ -29,98 +27,22 @@ from sngd.optimizers import Optimizer, Report, Stepper
 from sngd.records import run_info, run_result, step_record
 from sngd.residual import ResidualError
 from sngd.schedule import Schedule
-from sngd.stages import Stage, first_stage, next_stage
+from sngd.stages import Stage, next_stage
 from sngd.stopping import TOLD_TO_END, Stopping
 from sngd.votes import agree
 from sngd.watch import Watch
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
-__all__ = ["Hook", "Trained", "train"]
+__all__ = ["Carried", "Loop", "clock"]
 
 # So many rejected steps in a row, each a thousandfold rise of the damping, and no step is left to try.
-_STALLED_AFTER = 5
-
-
-def train(
-    run: RunConfig,
-    ranks: Ranks,
-    device: torch.device,
-    *,
-    hooks: Sequence[Hook] = (),
-    folder: Path | None = None,
-    earlier: Checkpoint | None = None,
-    stopping: Stopping | None = None,
-    about: Callable[[], dict[str, Any]] = dict,
-    ended: str = "",
-) -> Trained:
-    """Train a network until a target or a budget is reached.
-
-    Args:
-        run: what to do.
-        ranks: who computes together; the same run gives the same losses on any number of ranks.
-        device: where.
-        hooks: called on rank 0.
-        folder: where checkpoints go; none are written when absent.
-        earlier: go on from there, with the steps that the run would have taken if it had not stopped.
-        stopping: what may ask the run to stop; signals alone when absent.
-        about: what checkpoints say of the run, in plain values.
-        ended: why the earlier start had ended when it was lost, before it could say so: the result is written
-            and no step taken. Empty where there are steps to take.
-
-    Raises:
-        CheckpointError: the last checkpoint could not be written.
-        DivergedRanksError: the ranks no longer hold the same parameters.
-        NonFiniteMatrixError: derivatives of a residual overflow.
-        NonFiniteResidualError: a residual is NaN or infinite, at the start or on points drawn anew.
-        ResidualError: a residual raises an error, at the start or on points drawn anew.
-        OutOfMemoryError: memory does not do, whatever is tried.
-        ValueError: a mistake in the problem.
-    """
-    with naming_out_of_memory(lambda: _lacking(run, ranks)):
-        if earlier is not None and earlier.step >= run.max_steps and not ended:
-            raise ValueError(f"max_steps={run.max_steps} must exceed the {earlier.step} steps that are done")
-        findings = _earlier_findings(earlier)
-        with stopping or Stopping() as stops:
-            keeper = Keeper(run, ranks, folder, findings, stops.superseded)
-            stage: Stage | None = first_stage(run, device, earlier)
-            assert stage is not None
-            told = hooks if ranks.rank == 0 else ()
-            try:
-                loop = _Loop(stage, device, _Carried(ranks, told, keeper, stops, findings, about), earlier)
-                loop.begin(None if earlier is None else earlier.path)
-                loop.reason = loop.ended = ended
-                while stage := loop.run_through():
-                    carried = loop.carried
-                    del loop  # its memory
-                    loop = _Loop(stage, device, carried)
-                    loop.keep()  # a checkpoint at the beginning of a stage
-                return loop.finish()
-            finally:
-                keeper.close()
-
-
-def _earlier_findings(earlier: Checkpoint | None) -> Findings:
-    """What was found before, and what has become of newer checkpoints."""
-    findings = Findings()
-    if earlier is not None:
-        findings.load(earlier.findings)
-        for text in earlier.skipped:
-            findings.add("checkpoint", earlier.step, f"{text}; the run goes on from step {earlier.step}")
-    return findings
-
-
-def _lacking(run: RunConfig, ranks: Ranks) -> str:
-    given = "half of what was free" if run.memory_gb is None else f"{run.memory_gb:g}"
-    return (
-        f"rank {ranks.rank} has no memory left for optimizer {type(run.optimizer).__name__} with "
-        f"memory_gb={given}: set a lower memory_gb, take more ranks or a smaller network"
-    )
+STALLED_AFTER = 5
 
 
 @dataclass
-class _Carried:
+class Carried:
     """What goes on from one stage to the next."""
 
     ranks: Ranks
@@ -134,14 +56,14 @@ class _Carried:
     account: Account = field(default_factory=dict)  # traffic of earlier starts
 
 
-class _Loop:
+class Loop:
     """The state of a running training, of one stage of a run.
 
     Steps are counted from the stage's first one; who looks from outside is told those of the run.
     """
 
     def __init__(
-        self, stage: Stage, device: torch.device, carried: _Carried, earlier: Checkpoint | None = None
+        self, stage: Stage, device: torch.device, carried: Carried, earlier: Checkpoint | None = None
     ) -> None:
         run, self.stage, self.carried = stage.run, stage, carried
         self.run, self.device, self.dtype = run, device, run.dtype
@@ -234,7 +156,7 @@ class _Loop:
         """Step `number`, its record, and whether it was the last."""
         run = self.run
         state = self.schedule.before(number, self.stepper.state)
-        if state is not self.stepper.state and self.rejected >= _STALLED_AFTER:
+        if state is not self.stepper.state and self.rejected >= STALLED_AFTER:
             # what the refusals have done to the optimizer says nothing of the new points or equation
             self.stepper = self._start(run.warmup if number <= run.warmup_steps else run.optimizer, state)
         self.stepper.state = state
@@ -330,7 +252,7 @@ class _Loop:
             return "target_error"
         if self.stepper.state.loss <= self.stage.tolerance and self.stage.tolerance:
             return "tolerance"
-        if self.rejected >= _STALLED_AFTER + self.schedule.ahead(number):
+        if self.rejected >= STALLED_AFTER + self.schedule.ahead(number):
             return "stalled"
         if number >= run.max_steps:
             return "max_steps"
