@@ -57,9 +57,9 @@ format: install ## sort imports, fix what can be fixed, format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The theme's notice of MkDocs 2 is none of ours.
+# The theme's notice of MkDocs 2 is none of ours. No --quiet: warnings that are not shown are not counted.
 docs: install ## build the documentation into site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 docs-serve: install ## the same on http://127.0.0.1:8000, built anew when a page changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
