@@ -1,5 +1,6 @@
 """The reference has every public name and every command, once."""
 
+import inspect
 import re
 import sys
 
@@ -31,6 +32,13 @@ def test_a_name_is_found_where_it_is_defined_and_says_what_it_is(name):
     module, _, last = path.rpartition(".")
     assert getattr(sys.modules[module], last) is getattr(sngd, name)
     assert (getattr(sngd, name).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("package", [sngd, sngd.problems], ids=["sngd", "sngd.problems"])
+def test_columns_in_docstrings_are_indented_so_that_pages_keep_them(package):
+    for name in package.__all__:
+        lines = (inspect.getdoc(getattr(package, name)) or "").splitlines()
+        assert not [line for line in lines if re.search(r"^\S.*\S {3,}\S", line)], name
 
 
 def test_every_command_is_there(capsys):
