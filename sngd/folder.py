@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -22,6 +21,7 @@ from sngd.fence import OWNER, Fence
 from sngd.launcher import Launch
 from sngd.stopping import RESUMABLE
 from sngd.tracking import write_whole
+from sngd.version import commit, version
 
 if TYPE_CHECKING:
     from sngd.collectives import Ranks
@@ -269,10 +269,11 @@ def unwritable(folder: Path, error: OSError) -> str:
     )
 
 
-def versions() -> dict[str, str]:
-    """Of what a run depends on."""
+def versions() -> dict[str, str | None]:
+    """Of what a run depends on; `commit` is that of a checkout."""
     return {
-        "sngd": importlib.metadata.version("sngd"),
+        "sngd": version(),
+        "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
