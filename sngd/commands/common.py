@@ -7,8 +7,9 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import rich.console
 from torch import Tensor
@@ -109,21 +110,21 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def run_folder_parser(command: str, description: str) -> Parser:
+def run_folder_parser(command: str, description: str, **settings: Any) -> Parser:
     """A parser of `sngd COMMAND RUN`."""
-    parser = Parser(prog=f"sngd {command}", description=description)
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    parser = Parser(prog=f"sngd {command}", description=description, **settings)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder, e.g. runs/heat-20261124-101500")
     return parser
 
 
-def result_parser(command: str, description: str) -> Parser:
+def result_parser(command: str, description: str, examples: Mapping[str, str]) -> Parser:
     """A parser of `sngd COMMAND RUN` that looks at parameters of a run."""
-    parser = run_folder_parser(command, description)
+    parser = run_folder_parser(command, description, examples=examples)
     parser.add_argument(
         "--checkpoint",
         default="last",
         metavar="WHICH",
-        help='"last" (default), "best" or a step that is kept',
+        help='parameters to take: "last" (default), "best" or a step that `sngd status RUN` lists',
     )
     return parser
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sngd.flags import Parser
 
-__all__ = ["init"]
+__all__ = ["init", "init_parser"]
 
 _TEXT = '''"""A heat equation, to be replaced by yours.
 
@@ -70,18 +70,25 @@ run = RunConfig(
 '''
 
 
+def init_parser() -> Parser:
+    """The parser of `sngd init`."""
+    parser = Parser(
+        prog="sngd init",
+        description="Write a commented config to begin with: a heat equation that trains as it is, to be "
+        "replaced by yours. Nothing is overwritten.",
+        examples={"init mypde.py": "then `sngd train mypde.py`"},
+    )
+    parser.add_argument("path", metavar="FILE", type=Path, help="the file, e.g. mypde.py")
+    return parser
+
+
 def init(given: list[str]) -> int:
     """The command `sngd init`.
 
     Raises:
         ValueError: the file cannot be written, or is there already.
     """
-    parser = Parser(
-        prog="sngd init",
-        description="Write a commented config to begin with: a heat equation, to be replaced by yours.",
-    )
-    parser.add_argument("path", metavar="FILE", type=Path, help="the file, e.g. mypde.py")
-    path = parser.parse_args(given).path
+    path = init_parser().parse_args(given).path
     if path.suffix != ".py":
         raise ValueError(f"FILE={str(path)!r} must end in .py: a config is a Python file")
     try:

@@ -28,6 +28,7 @@ from sngd.domain import Box
 from sngd.evaluate import Evaluation, time_axis
 from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
 from sngd.fields import coefficient_values
+from sngd.flags import Parser
 from sngd.folder import RESULT
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
@@ -35,7 +36,7 @@ from sngd.norms import sobolev_errors
 from sngd.problem import Problem
 from sngd.tracking.base import plain
 
-__all__ = ["evaluate", "export", "plot"]
+__all__ = ["eval_parser", "evaluate", "export", "export_parser", "plot", "plot_parser"]
 
 # Of the evaluation where none are asked for.
 _POINTS = 100_000
@@ -45,25 +46,41 @@ _POINTS_WITH_SLOPES = 10_000
 _DIGITS = 9
 
 
-def evaluate(given: list[str]) -> int:
-    """The command `sngd eval`."""
+def eval_parser() -> Parser:
+    """The parser of `sngd eval`."""
     parser = result_parser(
         "eval",
         "Errors of a finished run against the known solution, if there is one, and residuals of every "
         "condition on points that no run trains on, beside those that the run has recorded: tables on a "
         "terminal, JSON elsewhere.",
+        {
+            "eval runs/heat-20261124-101500": "tables",
+            "eval runs/heat-20261124-101500 --json > errors.json": "the same for a script",
+            "eval runs/heat-20261124-101500 --checkpoint best": "of the parameters of least error, or loss",
+        },
     )
     parser.add_argument(
         "--points",
         type=int,
+        metavar="N",
         help="evaluation points (default 100000), and those of residuals (default: as many as were recorded)",
     )
     parser.add_argument(
         "--dtype", choices=["float64", "float32"], default="float64", help="of residuals (default float64)"
     )
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=["auto", "cpu", "cuda"],
+        help='"auto" (default): a GPU if there is one',
+    )
     parser.add_argument("--json", action="store_true", help="JSON on a terminal too")
-    options = parser.parse_args(given)
+    return parser
+
+
+def evaluate(given: list[str]) -> int:
+    """The command `sngd eval`."""
+    options = eval_parser().parse_args(given)
     if options.points is not None and not whole(options.points, 1):
         raise ValueError(f"--points={options.points} must be a whole number ≥ 1, below 2**63")
     points = options.points or _POINTS
@@ -219,16 +236,31 @@ def _said(value: float | str | None, form: str) -> str:
     return "—" if value is None or math.isnan(value) else format(value, form)
 
 
+def plot_parser() -> Parser:
+    """The parser of `sngd plot`."""
+    parser = result_parser(
+        "plot",
+        "Draw a finished run into its folder: the fields beside the solution and the error, convergence, the "
+        "spectrum, slices, the error over time, collocation points, unknown coefficients.",
+        {
+            "plot runs/heat-20261124-101500": "all pictures that apply",
+            "plot runs/heat-20261124-101500 --what fields,slices --format pdf": "two of them, for paper",
+        },
+    )
+    parser.add_argument(
+        "--what",
+        metavar="NAMES",
+        help=f"which pictures, separated by commas: {', '.join(PICTURES)}; default: all that apply",
+    )
+    parser.add_argument("--format", default="png", choices=["png", "pdf"], help="of the files (default png)")
+    parser.add_argument("--dpi", type=int, default=150, metavar="N", help="dots per inch (default 150)")
+    return parser
+
+
 def plot(given: list[str]) -> int:
     """The command `sngd plot`."""
-    parser = result_parser("plot", "Draw a finished run.")
+    options = plot_parser().parse_args(given)
     kinds = ", ".join(PICTURES)
-    parser.add_argument(
-        "--what", help=f"which pictures, separated by commas: {kinds}; default: all that apply"
-    )
-    parser.add_argument("--format", default="png", choices=["png", "pdf"])
-    parser.add_argument("--dpi", type=int, default=150, help="dots per inch (default 150)")
-    options = parser.parse_args(given)
     what = list(PICTURES) if options.what is None else options.what.split(",")
     if unknown := [name for name in what if name not in PICTURES]:
         raise ValueError(f"--what={options.what}: there is no picture {unknown[0]!r}, there are {kinds}")
@@ -243,19 +275,29 @@ def plot(given: list[str]) -> int:
     return 0
 
 
-def export(given: list[str]) -> int:
-    """The command `sngd export`."""
+def export_parser() -> Parser:
+    """The parser of `sngd export`."""
     parser = result_parser(
         "export",
         "Write a finished run's fields on a grid or at points (npz, vtk), or its network (pt2: a program of "
         "torch.export, which takes the place of TorchScript; onnx). vtk and onnx need sngd[export].",
+        {
+            "export runs/heat-20261124-101500 --grid 101x101": "fields.npz in the run folder",
+            "export runs/heat-20261124-101500 -o heat.vtu": "fields for ParaView",
+            "export runs/heat-20261124-101500 --format onnx": "network.onnx in the run folder",
+        },
     )
     add = parser.add_argument
     add("--format", choices=list(FORMATS), help="default: by the suffix of FILE, or else npz")
-    add("--grid", help="points along every axis, e.g. 101x101; 1 holds an axis in the middle")
+    add("--grid", metavar="NxN", help="points along every axis, e.g. 101x101; 1 holds an axis in the middle")
     add("--points", type=Path, metavar="FILE", help="a column for each coordinate: .csv, .npy or .npz")
     add("-o", "--output", type=Path, metavar="FILE", help="default: fields or network, in the run folder")
-    options = parser.parse_args(given)
+    return parser
+
+
+def export(given: list[str]) -> int:
+    """The command `sngd export`."""
+    options = export_parser().parse_args(given)
     form = options.format or _form_of(options.output)
     if options.grid is not None and options.points is not None:
         raise ValueError("--grid and --points exclude each other: fields are written on one or the other")
