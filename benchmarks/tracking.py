@@ -36,7 +36,8 @@ from benchmarks.results import write
 from sngd.assembly import build_objective
 from sngd.collectives import LocalRanks
 from sngd.composite import build_network
-from sngd.config import RunConfig, describe, load_source
+from sngd.config import RunConfig, describe
+from sngd.config_files import load_source
 from sngd.tracking import Console, HistoryFile, SystemFigures, TensorBoard, Tracking, WeightsAndBiases, Writer
 from sngd.train import train
 

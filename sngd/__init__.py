@@ -43,21 +43,33 @@ One training step is one walk through the package:
 
 from sngd.adaptive import R3, RAD
 from sngd.architectures import Gabor, GatedMLP, PirateNet, ResidualMLP, Separable
-from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
+from sngd.calculus import (
+    advection,
+    biharmonic,
+    curl,
+    d,
+    divergence,
+    dot,
+    gradient,
+    laplacian,
+    normal_derivative,
+)
 from sngd.causal import Causal
 from sngd.coefficient import Coefficient
+from sngd.condition import Condition
 from sngd.config import RunConfig
 from sngd.conserved import Conserved
 from sngd.curriculum import Curriculum
 from sngd.data import Data, PointCloud
 from sngd.domain import Axis, Box, Region
 from sngd.geometry import Ball, Mesh, Polygon
-from sngd.jet import Jet, biharmonic, d, laplacian
+from sngd.jet import Jet
 from sngd.marching import Marching
 from sngd.modules import Module
 from sngd.networks import MLP, SIREN
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
-from sngd.problem import Condition, Points, Problem
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.stability import Stability
 from sngd.tracking.config import Tracking
 from sngd.train import Trained, train

@@ -25,7 +25,7 @@ from sngd.objective import Objective
 from sngd.problem import Problem
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["R3", "RAD", "AdaptivePoints", "inclusion", "select"]
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
     from sngd.networks import AnyNetwork
+    from sngd.ranks import Ranks
 
 __all__ = ["DivergedRanksError", "compare", "fingerprint"]
 

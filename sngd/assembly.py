@@ -9,14 +9,15 @@ from torch import Tensor
 
 from sngd.config import RunConfig
 from sngd.domain import share
-from sngd.memory import Plan, Sizes, available_bytes, make_plan
+from sngd.memory import Plan, make_plan
 from sngd.modules import given_as_instance
 from sngd.networks import AnyNetwork
 from sngd.objective import Objective
 from sngd.residual import Collocation
+from sngd.sizes import Sizes, available_bytes
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["build_objective", "draw_points", "own_budget", "plan_memory"]
 

@@ -29,7 +29,7 @@ from sngd.jacobian import FactoredJacobian
 from sngd.sketch import Whitened
 
 if TYPE_CHECKING:
-    from sngd.collectives import Pending, Ranks
+    from sngd.ranks import Pending, Ranks
 
 __all__ = ["Basis", "Block", "ReplicatedBasis", "ShardedBasis", "make_blocks", "replicate", "shard"]
 

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sngd.condition import Condition
 from sngd.domain import BoxRegion
 from sngd.estimate import error_estimate
 from sngd.evaluate import FRESH, fresh_residuals, norms, time_axis
 from sngd.geometry.pieces import Boundary, Slice
 from sngd.geometry.regions import Filtered, Region
 from sngd.networks import AnyNetwork
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 from sngd.taylor import Channel, Laplacian
 
 __all__ = ["agreement", "certify"]

@@ -1,7 +1,6 @@
-"""What the mathematics knows of other ranks; here alone tensors meet torch.distributed.
+"""Ranks as the mathematics is handed them (sngd/ranks.py); here alone tensors meet torch.distributed.
 
-`Ranks` is what the mathematics is handed: sums over ranks, gathers, and the same two with the work going on
-meanwhile. `LocalRanks` is one process alone, `TorchRanks` a process group.
+`LocalRanks` is one process alone, `TorchRanks` a process group.
 
 Every collective names what it moves, and is accounted for under that label (sngd/traffic.py).
 
@@ -13,9 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,94 +25,14 @@ from sngd.bootstrap import host_store, meet
 from sngd.device_errors import is_machine_failure
 from sngd.failures import RollCall
 from sngd.launcher import Launch
+from sngd.ranks import Pending, Ranks
 from sngd.traffic import Meter, Traffic
 
-__all__ = ["LocalRanks", "Pending", "Ranks", "TorchRanks", "Traffic", "connect"]
+__all__ = ["LocalRanks", "TorchRanks", "connect"]
 
 # torch 2.13 renamed them and warns of the old names.
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-
-
-class Pending:
-    """A collective under way. Its operands must be left alone until `wait` has returned.
-
-    Args:
-        result: the tensor that will hold the result.
-        finish: returns once it does; None where it does already.
-    """
-
-    def __init__(self, result: Tensor, finish: Callable[[], None] | None = None) -> None:
-        self._result, self._finish = result, finish
-
-    def wait(self) -> Tensor:
-        """The result; a second call returns it at once."""
-        if self._finish is not None:
-            self._finish()
-            self._finish = None
-        return self._result
-
-
-class Ranks(Protocol):
-    """R processes that compute together. Every rank makes the same calls in the same order.
-
-    Sums are equal on every rank, bit for bit, and so are gathered results. `what` is the label that a
-    collective is accounted for under.
-    """
-
-    rank: int
-    size: int
-    origin: str  # how they were started, in one line; empty for a process alone
-
-    @property
-    def traffic(self) -> dict[str, Traffic]:
-        """The account of this rank so far, by label; empty on one process."""
-        ...
-
-    @property
-    def bytes_moved(self) -> int:
-        """Bytes of all labels."""
-        ...
-
-    def sum(self, x: Tensor, what: str) -> Tensor:
-        """Sum a contiguous x over ranks, in place."""
-        ...
-
-    def gather(self, x: Tensor, what: str) -> Tensor:
-        """X of every rank, stacked: (R, *x.shape)."""
-        ...
-
-    def start_sum(self, x: Tensor, what: str) -> Pending:
-        """Begin to sum a contiguous x over ranks, in place; wait() gives x."""
-        ...
-
-    def start_scatter_sum(self, x: Tensor, what: str) -> Pending:
-        """Begin to sum a contiguous x (R·s, …) over ranks; wait() gives this rank's rows of it, (s, …)."""
-        ...
-
-    def start_gather(self, x: Tensor, what: str) -> Pending:
-        """Begin to collect every rank's contiguous x (s, …); wait() gives them in order, (R·s, …)."""
-        ...
-
-    def broadcast(self, x: Any) -> Any:
-        """Rank 0's picklable object, on every rank; not accounted for."""
-        ...
-
-    def open_group(self, device: torch.device) -> None:
-        """Have torch.distributed ready for a library that talks to it by itself."""
-        ...
-
-    def side_group(self) -> Any:
-        """A process group of the same ranks on the CPU, for work beside the steps; None for one process."""
-        ...
-
-    def fail(self, text: str, common: bool) -> bool:
-        """Tell the others that this rank ends by an error; whether rank 0 ends by a common one, too."""
-        ...
-
-    def close(self) -> None:
-        """Leave the group."""
-        ...
 
 
 class LocalRanks:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import runpy
-import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +16,7 @@ from torch import nn
 from sngd.adaptive import R3, RAD
 from sngd.causal import Causal
 from sngd.changes import check_changes
-from sngd.checks import one_of, positive, require, whole, within, words_of
+from sngd.checks import one_of, positive, require, whole, within
 from sngd.curriculum import Curriculum
 from sngd.marching import Marching
 from sngd.modules import AnyConfig, Module, wrapped
@@ -29,7 +25,7 @@ from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
 from sngd.tracking.config import Tracking
 
-__all__ = ["RunConfig", "describe", "load_source", "parse_overrides"]
+__all__ = ["RunConfig", "describe", "parse_overrides"]
 
 # Beyond it a memory is no number of bytes, and a time none that torch waits for.
 _GREATEST = 1e9
@@ -114,8 +110,34 @@ class RunConfig:
         if isinstance(self.optimizer, str):
             object.__setattr__(self, "optimizer", named(self.optimizer))
         object.__setattr__(self, "network", wrapped(self.network))
+        require(self, [*self._checks_of_parts(), *self._checks_of_budget()])
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} must be below max_steps={self.max_steps}, of which they "
+                "are the first"
+            )
+        if self.warmup != Adam() and not self.warmup_steps:
+            raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
+        check_changes(
+            self.problem,
+            self.max_steps,
+            self.warmup_steps,
+            self.resample_every,
+            self.adaptive_points,
+            self.causal,
+            self.curriculum,
+            self.marching,
+        )
+        if self.target_error is not None and self.problem.solution is None:
+            raise ValueError(
+                f"target_error={self.target_error} needs a known solution, and problem "
+                f"{self.problem.name!r} has none: give Problem(..., solution=...) or leave it out"
+            )
+
+    def _checks_of_parts(self) -> list[tuple[str, bool, str]]:
+        """Of what a run is composed of: (field, whether it is right, what it must be)."""
         optimizers = tuple(OPTIMIZERS.values())
-        checks = [
+        return [
             ("problem", isinstance(self.problem, Problem), "a Problem"),
             (
                 "network",
@@ -148,6 +170,12 @@ class RunConfig:
                 self.marching is None or isinstance(self.marching, Marching),
                 "Marching(...) or None",
             ),
+            ("tracking", isinstance(self.tracking, Tracking), "Tracking(...)"),
+        ]
+
+    def _checks_of_budget(self) -> list[tuple[str, bool, str]]:
+        """Of how long it goes, where, and what it keeps."""
+        return [
             ("max_steps", whole(self.max_steps, 1), "a whole number ≥ 1"),
             ("max_seconds", self.max_seconds is None or positive(self.max_seconds), "> 0"),
             ("target_error", self.target_error is None or positive(self.target_error), "> 0"),
@@ -171,32 +199,8 @@ class RunConfig:
             ("holdout_points", whole(self.holdout_points, 1), "a whole number ≥ 1"),
             ("timeout_seconds", within(self.timeout_seconds, 0, _GREATEST), f"> 0, below {_GREATEST:g}"),
             ("pictures", isinstance(self.pictures, bool), "True or False"),
-            ("tracking", isinstance(self.tracking, Tracking), "Tracking(...)"),
             ("run_dir", self.run_dir is None or _path(self.run_dir), "a pathlib.Path"),
         ]
-        require(self, checks)
-        if self.warmup_steps >= self.max_steps:
-            raise ValueError(
-                f"warmup_steps={self.warmup_steps} must be below max_steps={self.max_steps}, of which they "
-                "are the first"
-            )
-        if self.warmup != Adam() and not self.warmup_steps:
-            raise ValueError(f"warmup={self.warmup!r} needs warmup_steps ≥ 1, the number of its steps")
-        check_changes(
-            self.problem,
-            self.max_steps,
-            self.warmup_steps,
-            self.resample_every,
-            self.adaptive_points,
-            self.causal,
-            self.curriculum,
-            self.marching,
-        )
-        if self.target_error is not None and self.problem.solution is None:
-            raise ValueError(
-                f"target_error={self.target_error} needs a known solution, and problem "
-                f"{self.problem.name!r} has none: give Problem(..., solution=...) or leave it out"
-            )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -228,54 +232,6 @@ def _several(network: object) -> bool:
         and bool(network)
         and all(isinstance(name, str) and isinstance(one, _kinds()) for name, one in network.items())
     )
-
-
-def load_source(path: Path) -> tuple[RunConfig, str]:
-    """The run that a Python file defines, and the file's text.
-
-    Raises:
-        ValueError: no such file, an error while it runs (named by line), or no `run = RunConfig(...)`.
-    """
-    if not path.is_file():
-        raise ValueError(f"config file {str(path)!r} does not exist")
-    if path.suffix != ".py":
-        raise ValueError(f"config file {str(path)!r} must be a Python file that assigns run = RunConfig(...)")
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:  # what is kept of it in a run folder must be what has run
-        raise ValueError(f"config file {str(path)!r} must be text in UTF-8: {error}") from error
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
-    try:
-        names = runpy.run_path(str(path))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit, and whatever else a file may raise
-        raise ValueError(blame(error, path)) from error
-    finally:
-        with contextlib.suppress(ValueError):  # the file may have taken it out
-            sys.path.remove(folder)
-    run = names.get("run")
-    if not isinstance(run, RunConfig):
-        found = f"`run` is {type(run).__name__}" if "run" in names else "it has no name `run`"
-        raise ValueError(
-            f"config file {str(path)!r} does not define a run ({found}): assign run = RunConfig(...)"
-        )
-    return run, text
-
-
-def blame(error: BaseException, path: Path) -> str:
-    """One line that says where in the user's file an error arose, and which."""
-    if isinstance(error, SyntaxError):
-        where = path if error.lineno is None else f"{path}:{error.lineno}"
-        return f"{where}: SyntaxError: {words_of(ValueError(error.msg))}"
-    resolved = path.resolve()
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == resolved
-    ]
-    where = f"{path}:{lines[-1]}" if lines else str(path)
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return f"{where}: {kind}{words_of(error)}"
 
 
 def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunConfig:

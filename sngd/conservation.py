@@ -22,7 +22,8 @@ from sngd.conserved import Conserved
 from sngd.domain import Box
 from sngd.networks import AnyNetwork
 from sngd.norms import quantities_at
-from sngd.problem import Points, Problem
+from sngd.points import Points
+from sngd.problem import Problem
 
 __all__ = ["MOST_AXES", "Drift", "conservation", "integral", "quadrature"]
 
@@ -161,12 +162,15 @@ def conservation(
         return torch.stack([integral(box, with_moduli, {time: t}, count) for t in slices])
 
     fine, coarse = over_time(nodes), over_time(nodes // 2)
-    result = {}
-    for number, c in enumerate(conserved):
-        values = fine[:, number]
-        start, modulus = float(values[0].abs()), float(fine[0, len(conserved) + number])
-        scale = modulus if c.scale is None else max(start, c.scale)
-        changes = (values - values[0]).abs().max(), (values - coarse[:, number]).abs().max()
-        drift, error = (float(change) / scale if scale > 0 else math.nan for change in changes)
-        result[c.name] = Drift(drift, error, tuple(slices), tuple(values.tolist()))
-    return result
+    moduli = fine[0, len(conserved) :]
+    return {
+        c.name: _drift(c, fine[:, n], coarse[:, n], float(moduli[n]), slices) for n, c in enumerate(conserved)
+    }
+
+
+def _drift(c: Conserved, fine: Tensor, coarse: Tensor, modulus: float, slices: list[float]) -> Drift:
+    """How far an integral goes from where it began, and how far two quadratures (times,) of it are apart."""
+    scale = modulus if c.scale is None else max(float(fine[0].abs()), c.scale)
+    changes = (fine - fine[0]).abs().max(), (fine - coarse).abs().max()
+    drift, error = (float(change) / scale if scale > 0 else math.nan for change in changes)
+    return Drift(drift, error, tuple(slices), tuple(fine.tolist()))

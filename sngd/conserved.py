@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sngd.checks import told, within
 
 if TYPE_CHECKING:
-    from sngd.problem import Points
+    from sngd.points import Points
 
 __all__ = ["Conserved"]
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from sngd.decompositions import NonFiniteMatrixError, check_finite, svd
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["Core", "Triangle", "factor", "orthonormalize", "tsqr"]
 

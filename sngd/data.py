@@ -1,4 +1,4 @@
-"""Given points: measurements, point clouds, and the files they come from.
+"""Given points: measurements and point clouds.
 
 Letters
     n        points
@@ -9,9 +9,7 @@ Letters
 from __future__ import annotations
 
 import copy
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from sngd.checks import told, words_of
 from sngd.geometry.regions import Key, Places, Region, normal_columns
 from sngd.geometry.shape import Shape
 from sngd.sampling import Sampling
+from sngd.tables import read_csv, read_npz
 
 __all__ = ["Data", "PointCloud"]
 
@@ -208,26 +207,7 @@ class Data(PointCloud):
                 that is no number.
         """
         _check_source(domain, path)
-        with _reading(path), open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
-        if len(lines) < 2:
-            raise ValueError(f"data file {str(path)!r} is empty: it must have a header line and rows")
-        header = [name.strip() for name in lines[0][1]]
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            raise ValueError(f"data file {str(path)!r}: columns {repeated} appear more than once")
-        for number, row in lines[1:]:
-            if len(row) != len(header):
-                raise ValueError(
-                    f"data file {str(path)!r}, line {number}: {len(row)} entries, "
-                    f"the header has {len(header)}"
-                )
-        chosen = _chosen(path, header, domain, values)
-        table = {}
-        for name in (*domain.names, *chosen):
-            place = header.index(name)
-            table[name] = np.array([_number(path, name, number, row[place]) for number, row in lines[1:]])
-        return cls._from_table(domain, path, table, chosen)
+        return cls._from_table(domain, path, *read_csv(path, domain.names, values))
 
     @classmethod
     def from_npz(cls, domain: Shape, path: str | Path, values: Sequence[str] | str = ()) -> Data:
@@ -243,24 +223,7 @@ class Data(PointCloud):
                 not finite or has another shape.
         """
         _check_source(domain, path)
-        with _reading(path):
-            file: Any = np.load(path, allow_pickle=False)
-            if not hasattr(file, "files"):
-                raise ValueError("it holds one array without a name; numpy.savez gives names")
-            with file:
-                arrays = {name: file[name] for name in file}
-        chosen = _chosen(path, list(arrays), domain, values)
-        first = arrays[domain.names[0]]
-        table = {}
-        for name in (*domain.names, *chosen):
-            array = arrays[name]
-            if array.ndim != 1 or array.shape != first.shape or array.dtype.kind not in "fiub":
-                raise ValueError(
-                    f"data file {str(path)!r}, array {name!r}: {array.dtype} of shape {array.shape} must be "
-                    f"real numbers of one dimension, as many as {domain.names[0]!r} has, {first.shape}"
-                )
-            table[name] = array.astype(np.float64)
-        return cls._from_table(domain, path, table, chosen)
+        return cls._from_table(domain, path, *read_npz(path, domain.names, values))
 
     @classmethod
     def _from_table(
@@ -311,43 +274,3 @@ def _check_source(domain: Any, path: Any) -> None:
         raise ValueError(f"Data domain={told(domain)} must be a Box or another shape")
     if not isinstance(path, (str, Path)):
         raise ValueError(f"Data path={told(path)} must be a path")
-
-
-@contextmanager
-def _reading(path: str | Path) -> Iterator[None]:
-    """Errors of reading as ValueErrors that name the file."""
-    try:
-        yield
-    except Exception as error:  # damaged files fail in any way
-        raise ValueError(f"data file {str(path)!r} cannot be read: {words_of(error)}") from error
-
-
-def _chosen(
-    path: str | Path, found: Sequence[str], domain: Shape, values: Sequence[str] | str
-) -> tuple[str, ...]:
-    """Names of the columns that are values."""
-    values = (values,) if isinstance(values, str) else values
-    if not (isinstance(values, (tuple, list)) and all(isinstance(name, str) for name in values)):
-        raise ValueError(f'Data values={told(values)} must be names of columns, e.g. ("u", "v")')
-    chosen = tuple(values) or tuple(name for name in found if name not in domain.names)
-    missing = [name for name in (*domain.names, *chosen) if name not in found]
-    if missing:
-        raise ValueError(
-            f"data file {str(path)!r} has no column {missing[0]!r}; it has {', '.join(found) or 'none'}, and "
-            f"the axes are {', '.join(domain.names)}"
-        )
-    if not chosen:
-        raise ValueError(f"data file {str(path)!r} has no columns but the axes: no values")
-    return chosen
-
-
-def _number(path: str | Path, name: str, line: int, entry: str) -> float:
-    try:
-        value = float("nan" if "_" in entry else entry)  # Python would read 1_5 as 15
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise ValueError(
-            f"data file {str(path)!r}, column {name!r}, line {line}: {entry!r} must be a finite number"
-        )
-    return value

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sngd.jet import Jet, field
+from sngd.jet import Jet
+from sngd.leaves import field
 from sngd.networks import AnyNetwork
-from sngd.problem import Points, Problem
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.taylor import TaylorRules
 
 __all__ = ["coefficient_values", "differentiable_fields_at", "fields_at"]

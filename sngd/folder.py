@@ -24,7 +24,7 @@ from sngd.tracking import write_whole
 from sngd.version import commit, version
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = [
     "Claim",

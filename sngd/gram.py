@@ -27,7 +27,7 @@ from sngd.jacobian import FactoredJacobian
 from sngd.residual import Batch
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["DampedMatrix", "Layout", "form_gramian", "form_kernel"]
 

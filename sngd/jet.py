@@ -15,9 +15,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ from torch import Tensor
 from sngd.activations import ACTIVATIONS, KINKED, Derivatives, reciprocal_derivatives
 from sngd.taylor import Channel, Laplacian, faa_di_bruno, leibniz, parts
 
-__all__ = ["Jet", "biharmonic", "coordinate", "d", "field", "laplacian", "recorder"]
+__all__ = ["Jet", "add_up", "sum_of_parts"]
 
 
 class Jet:
@@ -54,7 +52,7 @@ class Jet:
         """∂^α of the field at the points, (n,)."""
         if alpha not in self._memo:
             if isinstance(alpha, Laplacian) and not self._collapsed:
-                self._memo[alpha] = _sum_of_parts(self.derivative, alpha)
+                self._memo[alpha] = sum_of_parts(self.derivative, alpha)
             else:
                 self._memo[alpha] = self._evaluate(alpha)
         return self._memo[alpha]
@@ -247,7 +245,7 @@ def _powers(power: Tensor) -> Derivatives:
     return derivatives
 
 
-def _sum(terms: Iterable[Tensor]) -> Tensor:
+def add_up(terms: Iterable[Tensor]) -> Tensor:
     """Their sum, without the addition to 0 that Python's sum begins with."""
     return functools.reduce(operator.add, terms)
 
@@ -256,14 +254,14 @@ def _times(many: float, term: Tensor) -> Tensor:
     return term if many == 1 else many * term
 
 
-def _sum_of_parts(derivative: Callable[[Channel], Tensor], channel: Laplacian) -> Tensor:
+def sum_of_parts(derivative: Callable[[Channel], Tensor], channel: Laplacian) -> Tensor:
     """A collapsed derivative from the plain ones."""
-    return _sum(_times(many, derivative(alpha)) for alpha, many in parts(channel).items())
+    return add_up(_times(many, derivative(alpha)) for alpha, many in parts(channel).items())
 
 
 def _leibniz(f: Jet, g: Jet, alpha: Channel) -> Tensor:
     """∂^α(fg) = Σ ∂^B f · ∂^{α∖B} g."""
-    return _sum(
+    return add_up(
         _times(many, f.derivative(left) * g.derivative(right)) for many, left, right in leibniz(alpha)
     )
 
@@ -277,145 +275,9 @@ def _compose(inner: Jet, derivatives: Derivatives) -> Jet:
         top = max(order for _, order, _ in terms)
         if top >= len(known):
             known[:] = derivatives(inner.value, top)
-        return _sum(
+        return add_up(
             _times(many, functools.reduce(operator.mul, map(inner.derivative, blocks), known[order]))
             for many, order, blocks in terms
         )
 
     return Jet(evaluate, inner.dim, True)
-
-
-def _axis_index(axis: Any, dim: int) -> int:
-    index = getattr(axis, "index", axis)
-    if not isinstance(index, int) or not 0 <= index < dim:
-        raise ValueError(
-            f"axis {axis!r} does not exist: the domain has {dim} axes; take them from `X, Y = domain.axes`"
-        )
-    return index
-
-
-def d(u: Jet, *axes: Any) -> Jet:
-    """Partial derivative of a field, one axis per order: d(u, X) = u_x, d(u, X, X) = u_xx.
-
-    Args:
-        u: a scalar field.
-        axes: axes of the domain (`X, T = domain.axes`), in any order.
-
-    Returns:
-        The derivative, itself a jet of values (n,).
-
-    Raises:
-        ValueError: no axis is given, an axis does not belong to the domain, or u is not a field.
-    """
-    if not isinstance(u, Jet):
-        raise ValueError(
-            f"d(u, axis) needs a field, got {type(u).__name__}; a system is unpacked first: "
-            "`u, v = w`, and a tensor has no derivative"
-        )
-    if not axes:
-        raise ValueError("d(u, axis, ...) needs at least one axis, got none")
-    shift = tuple(_axis_index(axis, u.dim) for axis in axes)
-    return Jet(lambda a: u.derivative(_along(a, shift)), u.dim, True)
-
-
-def _along(channel: Channel, axes: tuple[int, ...]) -> Channel:
-    """Further derivatives of a derivative."""
-    if isinstance(channel, Laplacian):
-        return replace(channel, along=tuple(sorted(channel.along + axes)))
-    return tuple(sorted(channel + axes))
-
-
-def laplacian(u: Jet, axes: Sequence[Any] | None = None) -> Jet:
-    """Σ_i ∂²u/∂x_i² over the given axes (all axes of the domain when absent).
-
-    A network output carries this sum as one collapsed channel, so it costs d + 2 channels instead
-    of 2d + 1 (Dangel et al. 2025, collapsed Taylor mode, arXiv 2505.13644). Products, functions and
-    derivatives of fields keep it collapsed; `d(laplacian(u), X)` and `laplacian(laplacian(u))` are one
-    channel each, too.
-
-    Raises:
-        ValueError: an axis does not belong to the domain or appears twice, or u is not a field.
-    """
-    return _laplacian(u, axes, "laplacian")
-
-
-def biharmonic(u: Jet, axes: Sequence[Any] | None = None) -> Jet:
-    """Δ²u = Σ_ij ∂⁴u/∂x_i²∂x_j² over the given axes (all axes of the domain when absent).
-
-    The same as laplacian(laplacian(u)). In two dimensions it costs 9 channels of a network: value, 2 first
-    and 3 second derivatives, ∂_x Δu, ∂_y Δu, Δ²u. Its plain derivatives need 13.
-
-    Raises:
-        ValueError: an axis does not belong to the domain or appears twice, or u is not a field.
-    """
-    return _laplacian(_laplacian(u, axes, "biharmonic"), axes, "biharmonic")
-
-
-def _laplacian(u: Jet, axes: Sequence[Any] | None, name: str) -> Jet:
-    if not isinstance(u, Jet):
-        raise ValueError(
-            f"{name}(u) needs a field, got {type(u).__name__}; of a vector it is taken component by component"
-        )
-    chosen = tuple(range(u.dim)) if axes is None else tuple(_axis_index(a, u.dim) for a in axes)
-    if len(set(chosen)) != len(chosen) or not chosen:
-        raise ValueError(f"{name}(u, axes) needs distinct axes, got {axes!r}")
-    chosen = tuple(sorted(chosen))
-
-    def evaluate(channel: Channel) -> Tensor:
-        if isinstance(channel, Laplacian) and channel.axes == chosen:
-            return u.derivative(replace(channel, power=channel.power + 1))
-        if isinstance(channel, Laplacian) or len(chosen) == 1:
-            return _sum(u.derivative(_along(channel, (i, i))) for i in chosen)
-        return u.derivative(Laplacian(chosen, 1, channel))
-
-    return Jet(evaluate, u.dim, True)
-
-
-def field(values: Tensor, channels: tuple[Channel, ...], component: int, dim: int) -> Jet:
-    """The jet of one network output.
-
-    Args:
-        values: (C, n, m) channels of all outputs.
-        channels: what each of the C channels is.
-        component: which of the m outputs.
-        dim: number of coordinates.
-    """
-    index = {channel: number for number, channel in enumerate(channels)}
-
-    def evaluate(channel: Channel) -> Tensor:
-        if isinstance(channel, Laplacian) and channel not in index:  # all of its parts are channels
-            return _sum_of_parts(evaluate, channel)
-        if channel not in index:
-            raise ValueError(
-                f"derivative {channel} was not asked for when the problem was built: which derivatives are "
-                "asked for must not depend on values; write branches with torch.where"
-            )
-        return values[index[channel], :, component]
-
-    return Jet(evaluate, dim, True)
-
-
-def recorder(n: int, dim: int, log: set[Channel], dtype: torch.dtype, device: torch.device) -> Jet:
-    """A jet of arbitrary values near 1 that notes in `log` which derivatives are asked of it.
-
-    The values depend on channel and point alone: fewer points show the first ones of more.
-    """
-    points = torch.arange(n, dtype=dtype, device=device)
-
-    def note(channel: Channel) -> Tensor:
-        log.add(channel)
-        return 1 + 0.5 * torch.sin(points * (1 + len(str(channel))) + zlib.crc32(str(channel).encode()))
-
-    return Jet(note, dim, True)
-
-
-def coordinate(values: Tensor, axis: int, dim: int) -> Jet:
-    """The coordinate x_axis as a field: value (n,), first derivative 1 along its axis, else 0."""
-    column = values[:, axis]
-
-    def evaluate(alpha: Channel) -> Tensor:
-        if not alpha:
-            return column
-        return torch.ones_like(column) if alpha == (axis,) else torch.zeros_like(column)
-
-    return Jet(evaluate, dim, True)

@@ -22,7 +22,7 @@ from sngd.config import RunConfig
 from sngd.findings import Findings
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["Keeper", "random_states", "restore_random_state"]
 

@@ -38,7 +38,7 @@ from sngd.problem import Problem
 from sngd.residual import Collocation
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["LandmarkBasis", "choose_landmarks", "draw_landmarks"]
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sngd.config import RunConfig, load_source
+from sngd.config import RunConfig
+from sngd.config_files import load_source
 
 __all__ = ["Best", "Entry", "best", "config_path", "entry", "names"]
 

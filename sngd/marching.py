@@ -19,14 +19,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sngd.calculus import d
 from sngd.causal import time_of
 from sngd.checks import at_least, finite, one_of, require, whole
+from sngd.condition import Condition, evaluate_residual
 from sngd.data import PointCloud
 from sngd.domain import Axis, Box, BoxRegion, Region, Sampling
 from sngd.geometry.regions import Filtered
-from sngd.jet import Jet, d, recorder
+from sngd.jet import Jet
+from sngd.leaves import recorder
 from sngd.networks import AnyNetwork
-from sngd.problem import Condition, Points, Problem, evaluate_residual
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.residual import Collocation
 from sngd.taylor import Channel
 

@@ -21,9 +21,11 @@ from torch import Tensor
 
 from sngd.allocation import first_line
 from sngd.device_errors import is_machine_failure
-from sngd.jet import Jet, field, recorder
+from sngd.jet import Jet
+from sngd.leaves import field, recorder
 from sngd.networks import AnyNetwork
-from sngd.problem import Points, Problem
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.taylor import Channel, TaylorRules, close
 
 __all__ = ["SobolevError", "quantities_at", "sobolev_errors"]

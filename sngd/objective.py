@@ -20,7 +20,7 @@ from sngd.memory import Plan
 from sngd.residual import Collocation, Emphasis, NonFiniteResidualError, ResidualError
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["Objective", "State"]
 

@@ -18,12 +18,13 @@ from sngd.costs import Size
 from sngd.factors import make_panels, tile_numbers
 from sngd.interconnect import sketched_payloads
 from sngd.landmarks import draw_landmarks
-from sngd.memory import Arrangement, Placement, Plan, Sizes, bytes_of_a_point, make_plan
+from sngd.memory import Arrangement, Placement, Plan, bytes_of_a_point, make_plan
 from sngd.networks import AnyNetwork
 from sngd.optimizers import ENGD, ENGDW, LBFGS, SNGD, SOAP, SPRING, Adam, Auto, SSBroyden
 from sngd.optimizers.auto import first_rank
 from sngd.optimizers.engd import gram_bytes
 from sngd.residual import Collocation
+from sngd.sizes import Sizes
 
 __all__ = ["Forecast", "human"]
 

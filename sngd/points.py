@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from sngd.geometry.regions import NORMAL, Axis
-from sngd.jet import Jet, coordinate
+from sngd.jet import Jet
+from sngd.leaves import coordinate
 
 __all__ = ["NoNormalsError", "Normal", "Points"]
 

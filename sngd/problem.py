@@ -2,94 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sngd.checks import failure, finite, one_of, require, told, whole, within
+from sngd.checks import failure, finite, require, told
 from sngd.coefficient import Coefficient
+from sngd.condition import Condition, Signature, evaluate_residual, stack
 from sngd.conserved import Conserved
 from sngd.device_errors import is_machine_failure
 from sngd.geometry.regions import Region
 from sngd.geometry.shape import Shape
-from sngd.jet import Jet, recorder
+from sngd.jet import Jet
+from sngd.leaves import recorder
 from sngd.points import NoNormalsError, Points
-from sngd.sampling import Sampling
 from sngd.stability import Stability, fitting
 from sngd.taylor import Channel, close
 
-__all__ = ["Condition", "Points", "Problem"]
+__all__ = ["Problem"]
 
 # Points on which a residual is tried when its problem is built.
 _PROBES = 3
-
-
-Residual = Callable[[Any, Points], Any]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One requirement on the solution: residual(u, p) = 0 on a region.
-
-    Its part of the loss is weight · mean over the points of Σ_components residual².
-
-    Args:
-        name: how logs call it; unique within a problem.
-        residual: (u, p) → one number per point, or a tuple of such for several equations. u is the field
-            (a `Jet`; a tuple of them for a system), p the `Points`. It must treat points independently.
-        region: where its points lie: `domain.interior`, `domain.face(t=0)`, `domain.boundary("x")`.
-        points: number of collocation points N_c over all ranks; those that the region has, for
-            `Data` and other regions of given points.
-        weight: w_c, positive.
-        sampling: "kronecker" (low discrepancy) or "uniform" (independent).
-
-    Raises:
-        ValueError: an argument is out of range, each named with its value.
-    """
-
-    name: str
-    residual: Residual
-    region: Region
-    points: int = 0
-    weight: float = 1.0
-    sampling: Sampling = "kronecker"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"Condition name={told(self.name)} must be a non-empty string")
-        where = f"Condition({told(self.name)})"
-        if not callable(self.residual):
-            raise ValueError(f"{where}: residual={told(self.residual)} must be a function (u, p) -> residual")
-        if not isinstance(self.region, Region):
-            raise ValueError(
-                f"{where}: region={told(self.region)} must be a region of the domain, e.g. domain.interior"
-            )
-        count = getattr(self.region, "count", None)
-        if count is not None and isinstance(self.points, int) and self.points == 0:
-            object.__setattr__(self, "points", count)
-        if not whole(self.points, 1):
-            raise ValueError(f"{where}: points={told(self.points)} must be a whole number ≥ 1")
-        if count is not None and self.points > count:
-            raise ValueError(
-                f"{where}: points={self.points} must be at most {count}, all that its region has"
-            )
-        if not within(self.weight, 0, math.inf):
-            raise ValueError(f"{where}: weight={told(self.weight)} must be finite and > 0")
-        if not one_of(self.sampling, get_args(Sampling)):
-            raise ValueError(f"{where}: sampling={told(self.sampling)} must be one of {get_args(Sampling)}")
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What one condition needs, found by running its residual on a recording field."""
-
-    channels: tuple[Channel, ...]
-    components: int
-    columns: tuple[str, ...] = ()
 
 
 class Problem:
@@ -325,43 +261,7 @@ class Problem:
             if is_machine_failure(error):
                 raise
             raise ValueError(f"solution failed{failure(error)}") from error
-        return _stack(found, len(points), "solution", len(self.fields))
-
-
-def evaluate_residual(condition: Condition, u: Any, p: Points) -> Tensor:
-    """The residual of one condition on given fields and points, (n, components).
-
-    Raises:
-        ValueError: it does not return one number per point.
-    """
-    what = f"residual of condition {condition.name!r}"
-    try:
-        result = condition.residual(u, p)
-    except Exception as error:
-        if is_machine_failure(error):
-            raise  # no mistake of the residual's: whoever asked may try fewer points
-        raise ValueError(f"{what} failed{failure(error)}") from error
-    return _stack(result, len(p), what)
-
-
-def _stack(result: Any, n: int, what: str, components: int | None = None) -> Tensor:
-    parts = list(result) if isinstance(result, (tuple, list)) else [result]
-    tensors = [part.value if isinstance(part, Jet) else part for part in parts]
-    for part in tensors:
-        if not isinstance(part, Tensor) or part.shape != (n,):
-            shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-            raise ValueError(
-                f"{what} must return one number per point, shape ({n},), or a tuple of such; "
-                f"it returned {shape}"
-            )
-    if not tensors or (components is not None and len(tensors) != components):
-        raise ValueError(
-            f"{what} must return {components or 'at least one'} component(s), got {len(tensors)}"
-        )
-    for part in tensors:
-        if not part.is_floating_point():  # a complex one would lose its imaginary part
-            raise ValueError(f"{what} must return real numbers in floating point, it returned {part.dtype}")
-    return torch.stack(tensors, dim=1)
+        return stack(found, len(points), "solution", len(self.fields))
 
 
 def _names(what: str, names: Any) -> tuple[str, ...]:

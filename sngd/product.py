@@ -17,7 +17,7 @@ from sngd.core import Triangle
 from sngd.jacobian import FactoredJacobian
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["Product", "RecomputedProduct", "StoredProduct"]
 

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from sngd.allocation import OutOfMemoryError, first_line, is_out_of_memory, release
-from sngd.jet import field as field_jet
+from sngd.condition import evaluate_residual
+from sngd.leaves import field as field_jet
 from sngd.networks import AnyNetwork
-from sngd.problem import Points, Problem, evaluate_residual
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.taylor import TaylorRules
 
 __all__ = ["Batch", "Collocation", "NonFiniteResidualError", "ResidualError"]

@@ -13,13 +13,14 @@ from sngd.allocation import OutOfMemoryError
 from sngd.audience import Audience
 from sngd.breakdown import telling_how_to_go_on
 from sngd.checkpoint import CheckpointError
-from sngd.collectives import Ranks, connect
+from sngd.collectives import connect
 from sngd.config import RunConfig
 from sngd.device_errors import DeviceError
 from sngd.devices import pick_device, pick_threads
 from sngd.failures import LostRankError, RankFailedError
 from sngd.folder import Claim, Source, claim_folder
 from sngd.launcher import Launch, detect, job_deadline
+from sngd.ranks import Ranks
 from sngd.stopping import Stopping, end_with_parent
 from sngd.train import Trained, train
 

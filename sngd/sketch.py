@@ -33,7 +33,7 @@ from sngd.jacobian import FactoredJacobian
 from sngd.networks import AnyNetwork
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["TestMatrix", "TestMatrixName", "Whitened", "draw_test_matrix"]
 

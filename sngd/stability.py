@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    from sngd.problem import Condition
+    from sngd.condition import Condition
 
 __all__ = ["Norm", "Stability", "fitting"]
 

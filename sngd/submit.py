@@ -15,7 +15,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sngd.config import load_source, parse_overrides
+from sngd.config import parse_overrides
+from sngd.config_files import load_source
 from sngd.flags import Parser, refuse_repeated
 from sngd.library import config_path
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["REASONS", "agree"]
 

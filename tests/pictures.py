@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor
 
+from sngd.condition import Condition
 from sngd.domain import Box
 from sngd.networks import MLP, Network
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 
 
 class Ring(Box):

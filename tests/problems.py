@@ -9,13 +9,14 @@ from math import pi
 import torch
 from torch import Tensor
 
+from sngd.calculus import biharmonic, d, laplacian
 from sngd.coefficient import Coefficient
 from sngd.composite import build_network
+from sngd.condition import Condition
 from sngd.domain import Box
-from sngd.jet import biharmonic, d, laplacian
 from sngd.modules import Module
 from sngd.networks import MLP, NetworkConfig
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 from sngd.residual import Collocation
 from tests.reference import NaiveResidual, partial
 

@@ -1,4 +1,4 @@
-"""R ranks as threads of one process: the same interface as `sngd.collectives.Ranks`, without sockets."""
+"""R ranks as threads of one process: the same interface as `sngd.ranks.Ranks`, without sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sngd.collectives import Pending, Traffic
+from sngd.ranks import Pending
+from sngd.traffic import Traffic
 
 T = TypeVar("T")
 _SECONDS = 30.0

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
-from sngd.collectives import Ranks, connect
+from sngd.collectives import connect
 from sngd.interconnect import Kind
 from sngd.launcher import detect
+from sngd.ranks import Ranks
 
 __all__ = ["main", "sizes"]
 

@@ -28,12 +28,14 @@ from typing import Any
 import torch
 
 from sngd.bench.definition import build
-from sngd.collectives import Ranks, connect
+from sngd.collectives import connect
 from sngd.config import RunConfig
 from sngd.devices import pick_device
 from sngd.launcher import detect
 from sngd.local_ranks import start_local_ranks
-from sngd.train import clock, train
+from sngd.loop import clock
+from sngd.ranks import Ranks
+from sngd.train import train
 
 __all__ = ["main"]
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sngd.checkpoint import Checkpoint
 from sngd.checks import told, words_of
-from sngd.config import RunConfig, load_source, parse_overrides
+from sngd.config import RunConfig, parse_overrides
+from sngd.config_files import load_source
 from sngd.flags import Parser, refuse_repeated
 from sngd.folder import CONFIG, Source
 from sngd.library import config_path

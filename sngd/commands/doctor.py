@@ -23,7 +23,7 @@ from sngd.bench.machine import machine
 from sngd.commands.common import table_console
 from sngd.flags import Parser
 from sngd.launcher import unlaunched
-from sngd.memory import available_bytes
+from sngd.sizes import available_bytes
 
 __all__ = ["Finding", "doctor", "doctor_parser", "findings"]
 

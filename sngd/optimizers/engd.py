@@ -24,7 +24,7 @@ from sngd.optimizers.gauss_newton import GaussNewton, StepRule
 from sngd.trust import Outcome
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["ENGD", "ExactForm", "FullModel"]
 

@@ -30,7 +30,7 @@ from sngd.optimizers.gauss_newton import FixedRate, GaussNewton, Rule, StepRule
 from sngd.trust import Outcome
 
 if TYPE_CHECKING:
-    from sngd.collectives import Ranks
+    from sngd.ranks import Ranks
 
 __all__ = ["ENGDW", "SPRING", "KernelForm"]
 

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from sngd.checks import one_of, require, within
-from sngd.memory import available_bytes
 from sngd.objective import Objective, State
 from sngd.optimizers.base import Report
+from sngd.sizes import available_bytes
 
 __all__ = ["SSBroyden", "self_scaling", "update_inverse"]
 

@@ -21,9 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sngd.calculus import d
+from sngd.condition import Condition
 from sngd.domain import Box
-from sngd.jet import Jet, d
-from sngd.problem import Condition, Points, Problem
+from sngd.jet import Jet
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.problems.reference import load_reference
 from sngd.stability import Stability
 

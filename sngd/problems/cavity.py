@@ -27,9 +27,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sngd.calculus import d, laplacian
+from sngd.condition import Condition
 from sngd.domain import Box
-from sngd.jet import Jet, d, laplacian
-from sngd.problem import Condition, Points, Problem
+from sngd.jet import Jet
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.problems.corner import corner_flow
 from sngd.problems.reference import load_reference
 

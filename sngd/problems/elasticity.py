@@ -20,9 +20,12 @@ from typing import Any
 
 import torch
 
+from sngd.calculus import d
+from sngd.condition import Condition
 from sngd.domain import Box
-from sngd.jet import Jet, d
-from sngd.problem import Condition, Points, Problem
+from sngd.jet import Jet
+from sngd.points import Points
+from sngd.problem import Problem
 
 __all__ = ["elasticity"]
 

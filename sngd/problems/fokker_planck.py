@@ -19,9 +19,12 @@ from typing import Any
 
 import torch
 
+from sngd.calculus import d, laplacian
+from sngd.condition import Condition
 from sngd.domain import Box, Sampling
-from sngd.jet import Jet, d, laplacian
-from sngd.problem import Condition, Points, Problem
+from sngd.jet import Jet
+from sngd.points import Points
+from sngd.problem import Problem
 
 __all__ = ["log_fokker_planck"]
 

@@ -27,11 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sngd.calculus import d, laplacian
 from sngd.coefficient import Coefficient
+from sngd.condition import Condition
 from sngd.data import Data
 from sngd.domain import Box
-from sngd.jet import Jet, d, laplacian
-from sngd.problem import Condition, Points, Problem
+from sngd.jet import Jet
+from sngd.points import Points
+from sngd.problem import Problem
 
 __all__ = ["inverse_conductivity", "inverse_diffusion", "inverse_navier_stokes"]
 

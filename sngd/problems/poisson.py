@@ -22,9 +22,12 @@ from typing import Any
 
 import torch
 
+from sngd.calculus import laplacian
+from sngd.condition import Condition
 from sngd.domain import Box, Sampling
-from sngd.jet import Jet, laplacian
-from sngd.problem import Condition, Points, Problem
+from sngd.jet import Jet
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.stability import Stability
 
 __all__ = ["poisson2d", "poisson5d", "poisson10d", "poisson100d"]

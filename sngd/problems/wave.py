@@ -21,10 +21,13 @@ from typing import Any
 
 import torch
 
+from sngd.calculus import d
+from sngd.condition import Condition
 from sngd.conserved import Conserved
 from sngd.domain import Box
-from sngd.jet import Jet, d
-from sngd.problem import Condition, Points, Problem
+from sngd.jet import Jet
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.stability import Stability
 
 __all__ = ["wave"]

@@ -24,11 +24,11 @@ import glob, os, socket, time
 import torch
 
 from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
-from sngd.train import _Loop
+from sngd.loop import Loop
 
 domain = Box(x=(0, 1), t=(0, 1))
 X, T = domain.axes
-original = _Loop.step
+original = Loop.step
 
 
 def cut():
@@ -53,7 +53,7 @@ def step(self, number):
     return original(self, number)
 
 
-_Loop.step = step
+Loop.step = step
 equation = Condition("equation", lambda u, p: d(u, T) - d(u, X, X) - p[X], domain.interior, 60)
 run = RunConfig(Problem(domain, [equation]), MLP((8, 8)), SNGD(rank=12), max_steps=12, device="cpu",
                 timeout_seconds=20.0, checkpoint_seconds=1e-9)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from sngd import collectives
-from sngd.collectives import Traffic
+from sngd.traffic import Traffic
 from tests.ranks.harness import Failure, run_ranks
 
 SIZES = [2, 3, 4]

@@ -13,10 +13,11 @@ from sngd.assembly import build_objective
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
 from sngd.composite import build_network
+from sngd.loop import Loop
 from sngd.objective import Objective
 from sngd.optimizers.gauss_newton import GaussNewton
 from sngd.problems import heat
-from sngd.train import _Loop, train
+from sngd.train import train
 from tests.ranks.harness import Collect, run_ranks
 from tests.ranks.runs import SMALL
 
@@ -105,7 +106,7 @@ def _ailing(ills: dict[int, str], optimizer, **fields) -> RunConfig:
 
 def _train_ailing(ranks, how, rank, optimizer, folder=None, trials=False, **fields):
     """Training whose residual is ill on a rank from step 3 on, in trial steps alone or throughout."""
-    ills, hook, step, evaluate = {}, Collect(), _Loop.step, Objective.evaluate
+    ills, hook, step, evaluate = {}, Collect(), Loop.step, Objective.evaluate
 
     def step_then(loop, number):
         if number == ILL_AT and ranks.rank == rank:
@@ -120,7 +121,7 @@ def _train_ailing(ranks, how, rank, optimizer, folder=None, trials=False, **fiel
             ills.pop("how", None)
         return state
 
-    with patch.object(_Loop, "step", step_then), patch.object(Objective, "evaluate", evaluate_ill):
+    with patch.object(Loop, "step", step_then), patch.object(Objective, "evaluate", evaluate_ill):
         trained = train(_ailing(ills, optimizer, **fields), ranks, CPU, hooks=[hook], folder=folder)
     return trained.result, hook.records
 

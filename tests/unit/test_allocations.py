@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from sngd.basis import make_blocks, replicate
+from sngd.calculus import d
 from sngd.collectives import LocalRanks
+from sngd.condition import Condition
 from sngd.core import factor
 from sngd.domain import Box
 from sngd.gram import Layout, form_kernel
 from sngd.jacobian import FactoredJacobian
-from sngd.jet import d
 from sngd.networks import MLP
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 from sngd.product import make_product
 from sngd.residual import Collocation
 from sngd.sketch import Whitened, draw_test_matrix

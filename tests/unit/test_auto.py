@@ -10,9 +10,10 @@ import torch
 from sngd import ENGD, MLP, SNGD, Auto
 from sngd.collectives import LocalRanks
 from sngd.costs import SPEEDS, Size
-from sngd.memory import Plan, Sizes
+from sngd.memory import Plan
 from sngd.objective import Objective
 from sngd.optimizers.auto import CheapestForm, first_rank
+from sngd.sizes import Sizes
 from tests.problems import CASES, Case, heat, parameters
 from tests.thread_ranks import on_ranks
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from sngd import Ball, Box, Condition, Points, Problem
-from sngd.calculus import advection, curl, divergence, dot, gradient, normal_derivative
-from sngd.jet import Jet, d, laplacian
+from sngd.calculus import advection, curl, d, divergence, dot, gradient, laplacian, normal_derivative
+from sngd.jet import Jet
 from tests.reference import partial, relative_error
 
 SPACE = Box(x=(0, 1), y=(0, 1), z=(0, 1), t=(0, 1))

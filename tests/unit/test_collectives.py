@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from sngd import traffic
-from sngd.collectives import LocalRanks, Pending, Traffic
+from sngd.collectives import LocalRanks
+from sngd.ranks import Pending
+from sngd.traffic import Traffic
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -25,7 +25,8 @@ from sngd import (
     SSBroyden,
     Tracking,
 )
-from sngd.config import describe, load_source, parse_overrides
+from sngd.config import describe, parse_overrides
+from sngd.config_files import load_source
 from sngd.problems import heat
 
 PROBLEM = heat(10, 4, 4)

@@ -10,11 +10,11 @@ import torch.distributed as dist
 from sngd import Box, cli
 from sngd.allocation import is_out_of_memory
 from sngd.breakdown import how_to_go_on, telling_how_to_go_on
+from sngd.condition import Condition, evaluate_residual
 from sngd.device_errors import is_device_error, is_machine_failure, is_network_error, reason
 from sngd.exit_codes import DEVICE
 from sngd.failures import LostRankError
-from sngd.problem import Condition, evaluate_residual
-from sngd.train import _Loop
+from sngd.loop import Loop
 from tests.histories import losses
 
 ADVICE = "\nCUDA kernel errors might be asynchronously reported at some other API call.\nFor debugging …"
@@ -115,7 +115,7 @@ def test_other_errors_pass(tmp_path):
 def test_a_run_whose_machine_fails_ends_in_one_line_and_goes_on(tmp_path, monkeypatch, capsys, kind, word):
     folder, left = tmp_path / "run", list[int]()
     monkeypatch.setattr(cli, "leave", left.append)
-    original = _Loop.step
+    original = Loop.step
 
     def step(self, number):
         if number == 9:
@@ -126,7 +126,7 @@ def test_a_run_whose_machine_fails_ends_in_one_line_and_goes_on(tmp_path, monkey
 
     flags = [*SMALL, "--max-steps", "12", "--checkpoint-seconds", "1e-9", "--run-dir", str(folder)]
     with monkeypatch.context() as patched:
-        patched.setattr(_Loop, "step", step)
+        patched.setattr(Loop, "step", step)
         assert cli.main(["train", "problems:heat", *flags]) == DEVICE
     assert left == [DEVICE]
     (line,) = capsys.readouterr().err.splitlines()

@@ -3,7 +3,7 @@ import torch
 
 from sngd.domain import Box
 from sngd.geometry import Ball, Polygon
-from sngd.problem import Points
+from sngd.points import Points
 
 KEY = (7, 3, 1)
 HOLE = Ball(x=0.2, y=0.1, radius=0.5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sngd.collectives import LocalRanks
-from sngd.config import load_source
+from sngd.config_files import load_source
 from sngd.train import train
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from sngd.condition import Condition
 from sngd.domain import Box
 from sngd.evaluate import Evaluation, compare, predict, residual_norms, time_axis
 from sngd.networks import MLP, Network
-from sngd.problem import Condition, Points, Problem
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.taylor import Channel
 from tests.pictures import Ring
 from tests.problems import heat

@@ -15,12 +15,13 @@ import torch
 
 from sngd.coefficient import Coefficient
 from sngd.composite import build_network
+from sngd.condition import Condition
 from sngd.domain import Box
 from sngd.evaluate import predict
 from sngd.export import Sampled, default_counts, export_fields, export_network, read_points
 from sngd.fields import coefficient_values
 from sngd.networks import MLP, SIREN
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 from tests.pictures import Ring, build
 
 NAMES = ("x", "y")

@@ -5,13 +5,15 @@ import pytest
 import torch
 from scipy import stats
 
+from sngd.calculus import d, laplacian
+from sngd.condition import Condition, evaluate_residual
 from sngd.data import Data
 from sngd.domain import Box, share
 from sngd.geometry import Ball, Polygon
 from sngd.geometry.regions import Region
 from sngd.geometry.shape import Shape
-from sngd.jet import d, laplacian
-from sngd.problem import Condition, Points, Problem, evaluate_residual
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.sampling import SAMPLINGS
 
 KEY = (7, 3, 1)

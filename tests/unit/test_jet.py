@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sngd.activations import ACTIVATIONS, NETWORK_ACTIVATIONS
+from sngd.calculus import biharmonic, d, laplacian
 from sngd.domain import Box
-from sngd.jet import Jet, biharmonic, coordinate, d, field, laplacian, recorder
+from sngd.jet import Jet
+from sngd.leaves import coordinate, field, recorder
 from sngd.networks import MLP
 from sngd.taylor import Channel, Laplacian, TaylorRules, close
 from tests.reference import PLAIN_FUNCTIONS, network_function, partial, relative_error

@@ -8,7 +8,7 @@ import pytest
 
 from sngd import library
 from sngd.cli import main
-from sngd.config import load_source
+from sngd.config_files import load_source
 from sngd.library import Best, best, config_path, entry, names
 
 ROOT = Path(__file__).parents[2]

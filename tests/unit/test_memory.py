@@ -7,8 +7,9 @@ import torch
 
 from sngd import MLP, SNGD
 from sngd.collectives import LocalRanks
-from sngd.memory import Arrangement, Plan, Sizes, available_bytes, make_plan
+from sngd.memory import Arrangement, Plan, make_plan
 from sngd.objective import Objective
+from sngd.sizes import Sizes, available_bytes
 from tests.allocations import Allocations, largest_allocation
 from tests.problems import Case, heat, parameters, system
 from tests.thread_ranks import on_ranks
@@ -236,7 +237,7 @@ def test_the_plan_counts_the_basis_where_it_is_all_there_is(monkeypatch):
     """Copies of a factorisation are bounded: what is left is Q, and what it is made from."""
     monkeypatch.setattr("sngd.core._GROUP_NUMBERS", 1)
     monkeypatch.setattr("sngd.core._TILE_ROWS", 64)
-    monkeypatch.setattr("sngd.memory._QR_NUMBERS", 3 * 64 * RANK)
+    monkeypatch.setattr("sngd.sizes._QR_NUMBERS", 3 * 64 * RANK)
     plan, how = Plan("nothing", 2, 0, sizes_of(WIDE)), Arrangement(False, None, True)
     items, total = plan.items(RANK, how), plan.total(RANK, how)
     assert items["basis Q"] > total / 2

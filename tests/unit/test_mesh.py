@@ -6,7 +6,7 @@ from scipy import stats
 
 from sngd.domain import Box
 from sngd.geometry import Mesh
-from sngd.problem import Points
+from sngd.points import Points
 
 trimesh = pytest.importorskip("trimesh")
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from sngd import MLP, Box, Module, RunConfig
-from sngd.config import describe, load_source, parse_overrides
+from sngd.config import describe, parse_overrides
+from sngd.config_files import load_source
 from sngd.forward_mode import elementary
 from sngd.general import GeneralNetwork
 from sngd.networks import Network

@@ -13,12 +13,14 @@ from sngd import ENGD, MLP, SNGD, SOAP, SPRING, Adam, Auto, RunConfig, problems
 from sngd.assembly import draw_points, plan_memory
 from sngd.cli import main
 from sngd.collectives import LocalRanks
-from sngd.memory import Plan, Sizes
+from sngd.condition import Condition
+from sngd.memory import Plan
 from sngd.objective import Objective
 from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast, human
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 from sngd.residual import Collocation
+from sngd.sizes import Sizes
 from sngd.train import train
 from tests.problems import heat, parameters, system
 from tests.thread_ranks import on_ranks

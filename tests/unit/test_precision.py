@@ -8,10 +8,11 @@ import torch
 from sngd import MLP, SNGD, RunConfig
 from sngd.assembly import build_objective
 from sngd.collectives import LocalRanks
-from sngd.memory import Plan, Sizes, make_plan
+from sngd.memory import Plan, make_plan
 from sngd.objective import Objective
 from sngd.optimizers.sngd import _ESCALATION, SketchedModel
 from sngd.problems import heat as heat_problem
+from sngd.sizes import Sizes
 from sngd.train import train
 from sngd.trust import Outcome
 from tests.problems import CASES, heat, parameters

@@ -1,9 +1,11 @@
 import pytest
 import torch
 
+from sngd.calculus import d, laplacian
+from sngd.condition import Condition
 from sngd.domain import Box
-from sngd.jet import d, laplacian
-from sngd.problem import Condition, Points, Problem
+from sngd.points import Points
+from sngd.problem import Problem
 from sngd.taylor import Laplacian
 
 DOMAIN = Box(x=(0, 1), t=(0, 2))

@@ -9,7 +9,7 @@ import torch
 
 import sngd.problems
 from sngd.jet import Jet
-from sngd.problem import Points
+from sngd.points import Points
 from sngd.problems import (
     beam,
     burgers,

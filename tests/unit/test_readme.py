@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sngd.collectives import LocalRanks
-from sngd.config import load_source
+from sngd.config_files import load_source
 from sngd.train import train
 
 README = Path(__file__).parents[2] / "README.md"

@@ -12,7 +12,7 @@ from references import cavity as flow
 from references import equations
 from references.spectral import chebyshev, fourier, lobatto, march
 from sngd.jet import Jet
-from sngd.problem import Points
+from sngd.points import Points
 from sngd.problems import allen_cahn, cavity, gray_scott, kdv, kuramoto_sivashinsky, reference, schroedinger
 from sngd.problems.corner import corner_flow
 from sngd.problems.reference import Reference, load_reference

@@ -5,10 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sngd.calculus import d
+from sngd.condition import Condition
 from sngd.domain import Box
-from sngd.jet import d
 from sngd.networks import MLP
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 from sngd.residual import Collocation
 from tests import reference
 from tests.problems import CASES, heat, parameters, system

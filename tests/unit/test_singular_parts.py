@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sngd import d, laplacian
-from sngd.problem import Points
+from sngd.points import Points
 from sngd.problems import allen_cahn, cavity
 from sngd.problems.allen_cahn import kink
 from sngd.problems.cavity import REYNOLDS

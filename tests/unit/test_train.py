@@ -15,10 +15,11 @@ from sngd.assembly import draw_points
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
 from sngd.evaluate import Evaluation
+from sngd.loop import clock
 from sngd.objective import Objective
 from sngd.problems import burgers, heat
 from sngd.residual import NonFiniteResidualError
-from sngd.train import clock, train
+from sngd.train import train
 
 HISTORY_KEYS = {
     *("step", "seconds", "loss", "relative_l2", "damping", "rank", "reduction_ratio", "corrections"),

@@ -8,7 +8,8 @@ from sngd import problems
 from sngd.bench.definition import Entry, Suite, build, jobs_of
 from sngd.bench.figures import picture_name
 from sngd.bench.suites import SUITES, TASKS
-from sngd.config import describe, load_source
+from sngd.config import describe
+from sngd.config_files import load_source
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

@@ -7,7 +7,7 @@ import torch
 
 from sngd.cli import main
 from sngd.collectives import LocalRanks
-from sngd.config import load_source
+from sngd.config_files import load_source
 from sngd.exit_codes import USER_ERROR
 from sngd.train import train
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from sngd.condition import Condition
 from sngd.domain import Box
 from sngd.plot import plot_points
-from sngd.problem import Condition, Problem
+from sngd.problem import Problem
 from tests.pictures import check
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from sngd.cli import main
-from sngd.config import load_source, parse_overrides
+from sngd.config import parse_overrides
+from sngd.config_files import load_source
 from sngd.tracking import TensorBoard, Tracking, WeightsAndBiases, make_hooks
 from sngd.tracking.config import agreed_mode
 
