@@ -73,6 +73,7 @@ from sngd.problem import Problem
 from sngd.stability import Stability
 from sngd.tracking.config import Tracking
 from sngd.train import Trained, train
+from sngd.version import version
 
 __all__ = [
     "ENGD",
@@ -126,3 +127,5 @@ __all__ = [
     "normal_derivative",
     "train",
 ]
+
+__version__ = version()

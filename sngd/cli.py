@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
@@ -13,8 +12,10 @@ from sngd.agreement import DivergedRanksError
 from sngd.allocation import OutOfMemoryError, first_line, is_out_of_memory
 from sngd.checkpoint import CheckpointError
 from sngd.commands.common import complain
+from sngd.commands.completion import completion
 from sngd.commands.doctor import doctor
 from sngd.commands.init import init
+from sngd.commands.overview import chosen
 from sngd.commands.plan import plan
 from sngd.commands.problems import problems
 from sngd.commands.results import evaluate, export, plot
@@ -36,28 +37,7 @@ _SILENT_SECONDS = 3.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 for a mistake of the user's, which is told in one line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
-        prog="sngd", description="Physics-informed networks trained by sketched natural gradients."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    about = {
-        "doctor": "look at this machine: what runs need, what fails, what to do",
-        "init": "write a commented config to begin with",
-        "train": "train the run that a config file defines",
-        "resume": "go on with a run that was stopped or lost",
-        "status": "where a run stands; exit code 0 finished, 75 to be resumed, 1 neither",
-        "plan": "what a run would hold, keep and send, without running it",
-        "submit": "hand a run to Slurm",
-        "eval": "errors of a finished run against the known solution, and its residuals on fresh points",
-        "plot": "draw a finished run",
-        "export": "write a finished run's fields (NPZ, VTK) or its network (PT2, ONNX) to a file",
-        "problems": "the library of problems, to be trained by name",
-        "bench": "run a suite of benchmarks, or write their report",
-    }
-    for name, text in about.items():
-        commands.add_parser(name, help=text, add_help=False)
-    command = parser.parse_args(given[:1]).command
-    run = {
+    commands = {
         "doctor": doctor,
         "init": init,
         "train": train,
@@ -70,11 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "export": export,
         "problems": problems,
         "bench": _bench,
-    }[command]
+        "completion": completion,
+    }
     launch = Launch("alone")
     try:
         launch = detect(os.environ)
-        return run(given[1:])
+        command, rest = chosen(given)
+        return commands[command](rest)
     except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

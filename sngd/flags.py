@@ -7,6 +7,7 @@ is added.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -21,12 +22,16 @@ _MAY_REPEAT = "--run-dir"
 
 
 class _Help(argparse.HelpFormatter):
-    """Wraps paragraphs; those with a line that begins with a blank stay as they are."""
+    """Wraps paragraphs, never within a flag; those with a line that begins with a blank stay as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        wrap = super()._fill_text
-        blocks = text.split("\n\n")
-        return "\n\n".join(b if "\n " in b else wrap(b, width, indent) for b in blocks)
+        return "\n\n".join(
+            block if "\n " in block else "\n".join(self._split_lines(block, width))
+            for block in text.split("\n\n")
+        )
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,7 +84,13 @@ class Parser(argparse.ArgumentParser):
         if not given or given[0] in HELP:
             self.print_help()
             raise SystemExit(0 if given else USER_ERROR)
-        options, flags = self.parse_known_args(given)
+        try:
+            options, flags = self.parse_known_args(given)
+        except ValueError:  # no CONFIG, say
+            if not set(given) & set(HELP):
+                raise
+            self.print_help()
+            raise SystemExit(0) from None
         first = next((flag for flag in flags if flag.startswith("-")), None)
         if first is not None and list(given).index(first) < list(given).index(options.config):
             raise ValueError(f"{first} must come after CONFIG, which {options.config!r} is taken for")
