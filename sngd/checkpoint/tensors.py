@@ -34,8 +34,10 @@ def write_tensors(folder: Path, tensors: dict[str, Stored], group: Any = None) -
         OSError: a file cannot be written.
     """
     from torch.distributed import checkpoint as dcp  # takes a second to load
+    from torch.distributed.checkpoint import state_dict_saver
 
-    warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+    for harmless in ("torch.distributed is disabled", "TypedStorage is deprecated"):
+        warnings.filterwarnings("ignore", harmless, UserWarning)
     index: Index = {}
 
     class Writer(dcp.FileSystemWriter):
@@ -60,7 +62,8 @@ def write_tensors(folder: Path, tensors: dict[str, Stored], group: Any = None) -
 
     ready = {name: _distributed(x, group) if isinstance(x, Share) else x for name, x in tensors.items()}
     try:
-        dcp.save(ready, storage_writer=Writer(folder), process_group=group, no_dist=group is None)
+        # dcp.save() of torch 2.6 takes every process group that there is for its own
+        state_dict_saver._save_state_dict(ready, Writer(folder), group, no_dist=group is None)
     except dcp.api.CheckpointException as error:  # which holds the error of every rank that has one
         (rank, (cause, _)), *_ = error.failures.items()
         if group is not None and isinstance(cause, OSError):
