@@ -24,7 +24,7 @@ from sngd.costs import KINDS, Size, Work, exact_work, kernel_work, predict_secon
 from sngd.problem import Problem
 from sngd.problems import burgers, poisson2d
 from sngd.tracking import Values, Writer
-from sngd.train import train
+from sngd.training import train
 
 ROWS = (500, 1500, 5000, 20000)
 WIDTHS = (14, 26, 48, 98)

@@ -23,7 +23,7 @@ from sngd.collectives import LocalRanks
 from sngd.plot import BLUE, ORANGE, picture
 from sngd.problems import poisson5d
 from sngd.tracking import Values, Writer
-from sngd.train import train
+from sngd.training import train
 
 # step (from 0): relative L2 error after it
 PUBLISHED = {

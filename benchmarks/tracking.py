@@ -39,7 +39,7 @@ from sngd.composite import build_network
 from sngd.config import RunConfig, describe
 from sngd.config_files import load_source
 from sngd.tracking import Console, HistoryFile, SystemFigures, TensorBoard, Tracking, WeightsAndBiases, Writer
-from sngd.train import train
+from sngd.training import train
 
 CONFIGS = ("heat", "nonlinear")  # the README's; the one with the shortest step
 WARM_STEPS = 20

@@ -17,9 +17,10 @@ from sngd.checks import finite, told
 from sngd.config import RunConfig, describe
 from sngd.evaluate import time_axis
 from sngd.fence import Fence, opening
-from sngd.folder import HISTORY, RESULT, Claim, Source, open_folder, unwritable, versions
+from sngd.folder import Claim, Source, open_folder, unwritable, versions
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
+from sngd.standing import HISTORY, RESULT
 from sngd.stopping import TOLD_TO_END
 from sngd.tracking import (
     Console,
@@ -32,7 +33,7 @@ from sngd.tracking import (
     read_history,
     tracker_id,
 )
-from sngd.train import Trained
+from sngd.training import Trained
 
 __all__ = ["PICTURES", "Audience", "draw"]
 

@@ -13,7 +13,7 @@ from sngd.checkpoint import Checkpoint
 from sngd.checkpoint.writing import THREAD
 from sngd.device_errors import DeviceError, is_device_error, is_network_error, reason
 from sngd.failures import LostRankError
-from sngd.folder import CONFIG
+from sngd.standing import CONFIG
 
 __all__ = ["how_to_go_on", "telling_how_to_go_on"]
 

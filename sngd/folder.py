@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sngd.checkpoint import Checkpoint, Store
-from sngd.checks import finite
+from sngd.checkpoint import Checkpoint
 from sngd.config import RunConfig, describe, digest
 from sngd.differences import differences
 from sngd.fence import OWNER, Fence
 from sngd.launcher import Launch
+from sngd.standing import CONFIG, HISTORY, RESULT, read
 from sngd.stopping import RESUMABLE
 from sngd.tracking import write_whole
 from sngd.version import commit, version
@@ -29,16 +29,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Claim",
     "Source",
-    "Standing",
     "check_folder",
     "claim_folder",
-    "kept_checkpoints",
     "open_folder",
     "unwritable",
     "versions",
 ]
 
-CONFIG, HISTORY, RESULT = "config.json", "history.jsonl", "result.json"
 # Fields that a run may change when it goes on: none but the precision has a part in what a step computes.
 _FREE = {
     *("max_steps", "max_seconds", "target_error", "evaluate_every", "evaluate_points"),
@@ -190,7 +187,7 @@ def _refuse_differences(run: RunConfig, folder: Path, what: str, saved: Mapping[
 
 def _end(run: RunConfig, folder: Path, earlier: Checkpoint) -> tuple[str, bool]:
     """How a run has ended for good, empty where it has something left to do; whether its result says so."""
-    result = _read(folder / RESULT)
+    result = read(folder / RESULT)
     reason = (result or {}).get("stop_reason") or earlier.reason or "max_steps"
     if reason == "max_steps":
         over = earlier.step >= run.max_steps
@@ -205,14 +202,6 @@ def _end(run: RunConfig, folder: Path, earlier: Checkpoint) -> tuple[str, bool]:
     else:
         over = reason not in RESUMABLE
     return (reason, result is not None) if over else ("", False)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def open_folder(claim: Claim, run: RunConfig, source: Source, launch: Launch, plan: Any) -> Fence:
@@ -277,56 +266,3 @@ def versions() -> dict[str, str | None]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where the run of a folder stands.
-
-    Args:
-        text: a line for people.
-        finished: nothing is left to do.
-        resumable: it was stopped and can go on.
-    """
-
-    text: str
-    finished: bool = False
-    resumable: bool = False
-
-    @staticmethod
-    def of(folder: Path) -> Standing:
-        """That of a folder.
-
-        Raises:
-            ValueError: it holds no run.
-        """
-        if not (folder / CONFIG).is_file():
-            raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
-        result = _read(folder / RESULT)
-        if result is not None:
-            reason = str(result.get("stop_reason"))
-            resumable = reason in RESUMABLE
-            text = f"{reason} after {result.get('steps')} steps"
-            for name, key in (("loss", "loss"), ("relative L2 error", "relative_l2")):
-                if finite(value := result.get(key)):
-                    text += f", {name} {value:.3g}"
-            if isinstance(warnings := result.get("warnings"), list) and warnings:
-                text += f", {len(warnings)} warning{'s' * (len(warnings) > 1)}"
-            return Standing(text, not resumable, resumable)
-        if not Checkpoint.exists(folder):
-            return Standing("no checkpoint yet: it runs, or was lost before the first one")
-        whole = [one.step for one in Store(folder).all() if not Store(folder).verdict(one.path)]
-        after = f"after step {whole[0]}" if whole else "and none of its checkpoints is whole"
-        return Standing(f"no result yet: it runs, or was lost {after}")
-
-
-def kept_checkpoints(folder: Path) -> list[str]:
-    """A line for each checkpoint of a run folder, the newest first: step, whether the best, what is wrong."""
-    store, lines = Store(folder), []
-    found = store.all()
-    best = store.best(found)
-    for one in found:
-        wrong = store.verdict(one.path)
-        marks = [*["best"] * (one == best), *[f"damaged: {wrong}"] * bool(wrong)]
-        lines.append(f"{one.path}{': ' if marks else ''}{', '.join(marks)}")
-    return [*lines, *(f"{path}: set aside" for path in store.set_aside())]

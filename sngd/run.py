@@ -22,7 +22,7 @@ from sngd.folder import Claim, Source, claim_folder
 from sngd.launcher import Launch, detect, job_deadline
 from sngd.ranks import Ranks
 from sngd.stopping import Stopping, end_with_parent
-from sngd.train import Trained, train
+from sngd.training import Trained, train
 
 __all__ = ["execute"]
 

@@ -7,6 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sngd.domain import Box
+
+SQUARE = Box(x=(0, 1), y=(0, 3))
+STRIP = Box(x=(-1, 1), t=(0, 2), periodic="x")
+
 
 class Normed(nn.Module):
     """A residual block with LayerNorm, a gate, and parameters that are no matrices."""
@@ -70,3 +75,28 @@ def dense(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
         nn.Linear(inputs, 8), nn.Tanh(), nn.Sequential(nn.Linear(8, 7), nn.Tanh()), nn.Linear(7, outputs)
     )
+
+
+class Of(nn.Module):
+    """Linear, a function, linear."""
+
+    def __init__(self, function, inputs=2, outputs=1, width=4):
+        super().__init__()
+        self.first, self.last = nn.Linear(inputs, width), nn.Linear(width, outputs)
+        self.function = function
+
+    def forward(self, x):
+        return self.last(self.function(self.first(x)))
+
+
+class Sine(nn.Module):
+    def forward(self, x):
+        return torch.sin(x)
+
+
+def stack(*activations, bias=True):
+    """nn.Sequential of linear layers with these between them."""
+    parts = [nn.Linear(2, 3)]
+    for activation in activations:
+        parts += [activation, nn.Linear(3, 3, bias=bias)]
+    return nn.Sequential(*parts, nn.Identity())

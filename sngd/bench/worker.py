@@ -35,7 +35,7 @@ from sngd.launcher import detect
 from sngd.local_ranks import start_local_ranks
 from sngd.loop import clock
 from sngd.ranks import Ranks
-from sngd.train import train
+from sngd.training import train
 
 __all__ = ["main"]
 

@@ -2,11 +2,11 @@
 
     RUN/checkpoints/step-000000120/    one checkpoint
         manifest.json                  numbers, words, and where the tensors lie
-        __0_0.distcp, …                tensors: a file of each rank that wrote some
+        rank-0.tensors, …              tensors: a file of each rank that wrote some
         SHA256SUMS                     of the files above, written last; `sha256sum -c` knows it
 
-A checkpoint is written aside and renamed once it is on the disk. torch.distributed.checkpoint writes the
-tensors, but not its own index, which is a pickle: reading one runs whatever code it names.
+A checkpoint is written aside and renamed once it is on the disk. torch.save writes the tensors, and
+torch.load reads them as weights alone: reading a pickle would run whatever code it names.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from sngd.checkpoint.encoding import Stored, copied, encode
-from sngd.checkpoint.store import Kept, Store
+from sngd.checkpoint.store import Store
+from sngd.shelf import Kept
 
 __all__ = ["Checkpoint"]
 

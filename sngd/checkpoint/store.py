@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sngd.checkpoint.encoding import Stored, decode
 from sngd.checkpoint.tensors import read_tensors, write_tensors
+from sngd.shelf import ASIDE, MANIFEST, SUMS, Shelf, digest, verify
 
-__all__ = ["FOLDER", "CheckpointError", "Kept", "Store"]
+__all__ = ["CheckpointError", "Store"]
 
-FOLDER, MANIFEST, SUMS = "checkpoints", "manifest.json", "SHA256SUMS"
 _FORMAT = 1
-_NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
-_ASIDE = "damaged-"
-_HASHED_AT_ONCE = 1 << 22
 
 
 class CheckpointError(RuntimeError):
     """The last checkpoint of a run could not be written; the text says which one is the last whole one."""
 
 
-@dataclass(frozen=True, order=True)
-class Kept:
-    """A checkpoint of a store, whole or not.
-
-    Args:
-        step: that it was written after.
-        again: how many checkpoints of the same step are older.
-        path: its folder.
-    """
-
-    step: int
-    again: int
-    path: Path
-
-
-class Store:
-    """RUN/checkpoints.
+class Store(Shelf):
+    """RUN/checkpoints, to be written to and read.
 
     Args:
         run_folder: RUN.
@@ -53,19 +32,8 @@ class Store:
     """
 
     def __init__(self, run_folder: Path, keep: int = 2) -> None:
-        self.folder, self.keep = run_folder / FOLDER, keep
-
-    def all(self) -> list[Kept]:
-        """Those that are there, the newest first, unverified."""
-        found = []
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if (match := _NAME.fullmatch(path.name)) and path.is_dir():
-                found.append(Kept(int(match[1]), int(match[2] or 0), path))
-        return sorted(found, reverse=True)
-
-    def set_aside(self) -> list[Path]:
-        """Damaged ones, renamed by a run that went on from an earlier one."""
-        return sorted(self.folder.glob(f"{_ASIDE}*"))
+        super().__init__(run_folder)
+        self.keep = keep
 
     def write(
         self,
@@ -108,7 +76,7 @@ class Store:
             (aside / MANIFEST).write_text(json.dumps(content))
             # by their names: a file system that machines share lists those of others late
             names = sorted({MANIFEST, *(chunk[2] for one in index.values() for chunk in one["chunks"])})
-            (aside / SUMS).write_text("".join(f"{_digest(aside / name)}  {name}\n" for name in names))
+            (aside / SUMS).write_text("".join(f"{digest(aside / name)}  {name}\n" for name in names))
             for new in (aside / MANIFEST, aside / SUMS, aside):
                 _sync(new)
             if lost is None or not lost():
@@ -135,12 +103,6 @@ class Store:
             if one != best and one.path != newest:
                 _remove(one.path)
 
-    def best(self, among: list[Kept] | None = None) -> Kept | None:
-        """The one with the smallest score, the newest of several; None where none has one."""
-        found = self.all() if among is None else among
-        scores = [(score, -one.step, -one.again, one) for one in found if (score := _score(one)) is not None]
-        return min(scores)[-1] if scores else None
-
     def read(self, path: Path) -> dict[str, Any]:
         """The state of one checkpoint, on the CPU, verified.
 
@@ -148,7 +110,7 @@ class Store:
             ValueError: it is damaged, or none of ours; the text says what is wrong with which file.
         """
         try:
-            _verify(path)
+            verify(path)
             content = json.loads((path / MANIFEST).read_text())
             if content["format"] != _FORMAT:
                 raise ValueError(f"{MANIFEST} has format {content['format']!r}, this version knows {_FORMAT}")
@@ -163,14 +125,6 @@ class Store:
         if not isinstance(state, dict):
             raise ValueError(f"{MANIFEST} holds no state")
         return state
-
-    def verdict(self, path: Path) -> str:
-        """What is wrong with a checkpoint, by its checksums; empty if nothing is."""
-        try:
-            _verify(path)
-        except (OSError, ValueError) as error:
-            return str(error.strerror if isinstance(error, OSError) else error)
-        return ""
 
     def clear(self, after: int, start: Path | None = None) -> None:
         """Before a run goes on from a step: drop what was being written, set aside what lies beyond.
@@ -192,49 +146,11 @@ class Store:
             _set_aside(one.path)
 
 
-def _score(one: Kept) -> float | None:
-    """That of a checkpoint; None where it has none, or is damaged."""
-    try:
-        score = json.loads((one.path / MANIFEST).read_text())["score"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return score if isinstance(score, (int, float)) and math.isfinite(score) else None
-
-
 def _set_aside(path: Path) -> None:
     number = 0
-    while (target := path.with_name(f"{_ASIDE}{path.name}{f'-{number}' if number else ''}")).exists():
+    while (target := path.with_name(f"{ASIDE}{path.name}{f'-{number}' if number else ''}")).exists():
         number += 1
     path.rename(target)
-
-
-def _verify(path: Path) -> None:
-    """Compare every file with its sum.
-
-    Raises:
-        ValueError: one is missing or differs.
-    """
-    if not (path / SUMS).is_file():
-        raise ValueError(f"{SUMS} is missing")
-    listed = [line.split("  ", 1) for line in (path / SUMS).read_text(errors="replace").splitlines()]
-    if not listed or any(len(line) != 2 for line in listed):
-        raise ValueError(f"{SUMS} is damaged")
-    sums = {Path(name).name: digest for digest, name in listed}
-    if MANIFEST not in sums:
-        raise ValueError(f"{SUMS} is damaged")
-    for name, digest in sums.items():
-        if not (path / name).is_file():
-            raise ValueError(f"{name} is missing")
-        if _digest(path / name) != digest:
-            raise ValueError(f"{name} differs from its checksum")
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(_HASHED_AT_ONCE):
-            found.update(part)
-    return found.hexdigest()
 
 
 def _sync(path: Path) -> None:

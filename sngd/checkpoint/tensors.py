@@ -1,14 +1,18 @@
-"""Tensors in the files of torch.distributed.checkpoint, with an index in JSON instead of its pickle."""
+"""Tensors in files, one of each rank that has some, with an index in JSON of where they lie.
+
+A file is what torch.save makes of one tensor, and of the next; they are read as weights, never as code.
+"""
 
 from __future__ import annotations
 
 import io
 import math
-import warnings
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from sngd.checkpoint.encoding import Share, Stored
@@ -16,6 +20,9 @@ from sngd.checkpoint.encoding import Share, Stored
 __all__ = ["read_tensors", "write_tensors"]
 
 Index = dict[str, dict[str, Any]]
+Spans = dict[str, tuple[int, int]]  # name → first byte, bytes
+
+_FILE = "rank-{}.tensors"
 
 
 def write_tensors(folder: Path, tensors: dict[str, Stored], group: Any = None) -> Index:
@@ -33,53 +40,59 @@ def write_tensors(folder: Path, tensors: dict[str, Stored], group: Any = None) -
     Raises:
         OSError: a file cannot be written.
     """
-    from torch.distributed import checkpoint as dcp  # takes a second to load
-    from torch.distributed.checkpoint import state_dict_saver
-
-    for harmless in ("torch.distributed is disabled", "TypedStorage is deprecated"):
-        warnings.filterwarnings("ignore", harmless, UserWarning)
+    rank = 0 if group is None else dist.get_rank(group)
+    mine = {name: x for name, x in tensors.items() if rank == 0 or isinstance(x, Share)}
+    everyone: list[tuple[Spans, Exception | None]] = [_tried(folder / _FILE.format(rank), mine)]
+    if group is not None:
+        (own,) = everyone
+        everyone = [own] * dist.get_world_size(group)
+        dist.all_gather_object(everyone, own, group)
+    for number, (_, error) in enumerate(everyone):
+        if group is not None and isinstance(error, OSError):
+            raise OSError(error.errno, f"{error.strerror}, on rank {number}", error.filename)
+        if error is not None:
+            raise error
+    if rank:
+        return {}
     index: Index = {}
-
-    class Writer(dcp.FileSystemWriter):
-        """Keeps the index that others would pickle."""
-
-        def finish(self, metadata: Any, results: Any) -> None:
-            stored = {
-                (w.index.fqn, tuple(w.index.offset or ())): w.storage_data for part in results for w in part
-            }
-            for name, known in metadata.state_dict_metadata.items():
-                chunks = []
-                for chunk in known.chunks:
-                    offset = tuple(chunk.offsets)
-                    at = stored.get((name, offset)) or stored[name, ()]
-                    first = offset[0] if offset else 0
-                    chunks.append([first, list(chunk.sizes), at.relative_path, at.offset, at.length])
-                dtype = str(known.properties.dtype).removeprefix("torch.")
-                given = tensors[name]
-                stride = [1] if isinstance(given, Share) else list(given.stride())
-                about = {"dtype": dtype, "shape": list(known.size), "stride": stride}
-                index[name] = {**about, "chunks": chunks}
-
-    ready = {name: _distributed(x, group) if isinstance(x, Share) else x for name, x in tensors.items()}
-    try:
-        # dcp.save() of torch 2.6 takes every process group that there is for its own
-        state_dict_saver._save_state_dict(ready, Writer(folder), group, no_dist=group is None)
-    except dcp.api.CheckpointException as error:  # which holds the error of every rank that has one
-        (rank, (cause, _)), *_ = error.failures.items()
-        if group is not None and isinstance(cause, OSError):
-            raise OSError(cause.errno, f"{cause.strerror}, on rank {rank}", cause.filename) from error
-        raise cause from error
+    for name, x in tensors.items():
+        share, parts = (x.own, x.ranks) if isinstance(x, Share) else (x, 1)
+        sizes = list(share.shape)
+        index[name] = {
+            "dtype": str(share.dtype).removeprefix("torch."),
+            "shape": [len(share) * parts] if isinstance(x, Share) else sizes,
+            "stride": [1] if isinstance(x, Share) else list(x.stride()),
+            "chunks": [
+                [part * len(share) if sizes else 0, sizes, _FILE.format(part), *everyone[part][0][name]]
+                for part in range(parts)
+            ],
+        }
     return index
 
 
-def _distributed(share: Share, group: Any) -> Any:
-    """The share as torch knows tensors that are spread over ranks."""
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import DTensor, Shard
+def _tried(path: Path, tensors: dict[str, Stored]) -> tuple[Spans, Exception | None]:
+    """Write a rank's file; where its tensors lie, and what went wrong, which all ranks are to know of."""
+    spans: Spans = {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            for name, x in tensors.items():
+                first = stream.tell()
+                # by itself: of a view the whole storage would be written
+                torch.save(_alone(x.own if isinstance(x, Share) else x), stream)
+                spans[name] = (first, stream.tell() - first)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except Exception as error:
+        return {}, error.with_traceback(None)
+    return spans, None
 
-    shape = torch.Size((len(share.own) * share.ranks,))
-    mesh = DeviceMesh.from_group(group, "cpu")
-    return DTensor.from_local(share.own, mesh, [Shard(0)], run_check=False, shape=shape, stride=(1,))
+
+def _alone(x: Tensor) -> Tensor:
+    """X with a storage of its own, and its strides where it is dense."""
+    if x.untyped_storage().nbytes() == x.numel() * x.element_size():
+        return x
+    return torch.empty_like(x).copy_(x)
 
 
 def read_tensors(folder: Path, index: Index) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What commands have in common: the run that CONFIG means, the one that a run folder holds, complaints."""
+"""What commands have in common: the run that CONFIG means, and the one that a run folder holds."""
 
 from __future__ import annotations
 
@@ -6,41 +6,24 @@ import contextlib
 import json
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import rich.console
 from torch import Tensor
 
 from sngd.checkpoint import Checkpoint
 from sngd.checks import told, words_of
+from sngd.commands.saying import run_folder_parser
 from sngd.config import RunConfig, parse_overrides
 from sngd.config_files import load_source
 from sngd.flags import Parser, refuse_repeated
-from sngd.folder import CONFIG, Source
+from sngd.folder import Source
 from sngd.library import config_path
 from sngd.networks import AnyNetwork
 from sngd.stages import trained_network
+from sngd.standing import CONFIG
 
-__all__ = ["complain", "load", "restore", "result_parser", "run_folder_parser", "table_console"]
-
-
-def complain(message: str, trace: BaseException | None = None) -> None:
-    """An error in one line on standard error, after the trace of what nobody has foreseen."""
-    if trace is not None:
-        traceback.print_exception(trace)
-    if message:
-        print(f"error: {message}", file=sys.stderr)
-
-
-def table_console(width: int) -> rich.console.Console:
-    """Where tables are printed, so many columns wide where there is no terminal."""
-    console = rich.console.Console(highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console.width = width
-    return console
+__all__ = ["load", "restore", "result_parser"]
 
 
 def load(config: str, flags: list[str], program: str) -> tuple[RunConfig, Source]:
@@ -109,13 +92,6 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-
-
-def run_folder_parser(command: str, description: str, **settings: Any) -> Parser:
-    """A parser of `sngd COMMAND RUN`."""
-    parser = Parser(prog=f"sngd {command}", description=description, **settings)
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder, e.g. runs/heat-20261124-101500")
-    return parser
 
 
 def result_parser(command: str, description: str, examples: Mapping[str, str]) -> Parser:

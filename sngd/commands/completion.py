@@ -24,7 +24,8 @@ from sngd.commands.overview import COMMANDS
 from sngd.commands.plan import plan_parser
 from sngd.commands.problems import problems_parser
 from sngd.commands.results import eval_parser, export_parser, plot_parser
-from sngd.commands.runs import resume_parser, status_parser, train_parser
+from sngd.commands.runs import resume_parser, train_parser
+from sngd.commands.status import status_parser
 from sngd.config import flags_of
 from sngd.flags import Parser
 from sngd.optimizers import OPTIMIZERS, named

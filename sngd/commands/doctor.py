@@ -20,7 +20,7 @@ import rich.table
 import torch
 
 from sngd.bench.machine import machine
-from sngd.commands.common import table_console
+from sngd.commands.saying import table_console
 from sngd.flags import Parser
 from sngd.launcher import unlaunched
 from sngd.sizes import available_bytes

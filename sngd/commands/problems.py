@@ -10,7 +10,7 @@ import rich.console
 import rich.table
 
 from sngd import library
-from sngd.commands.common import table_console
+from sngd.commands.saying import table_console
 from sngd.composite import build_network
 from sngd.config import RunConfig
 from sngd.flags import Parser

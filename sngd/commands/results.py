@@ -29,11 +29,11 @@ from sngd.evaluate import Evaluation, time_axis
 from sngd.export import FORMATS, Sampled, default_counts, export_fields, export_network, read_points
 from sngd.fields import coefficient_values
 from sngd.flags import Parser
-from sngd.folder import RESULT
 from sngd.launcher import Launch
 from sngd.networks import AnyNetwork
 from sngd.norms import sobolev_errors
 from sngd.problem import Problem
+from sngd.standing import RESULT
 from sngd.tracking.base import plain
 
 __all__ = ["eval_parser", "evaluate", "export", "export_parser", "plot", "plot_parser"]

@@ -1,4 +1,4 @@
-"""`sngd train`, `sngd resume`, `sngd status`."""
+"""`sngd train`, `sngd resume`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import torch
 
-from sngd.commands.common import complain, load, run_folder_parser
+from sngd.commands.common import load
+from sngd.commands.saying import complain, run_folder_parser
 from sngd.exit_codes import INTERRUPTED, RESUME, SUPERSEDED, USER_ERROR
 from sngd.flags import HELP, Parser
-from sngd.folder import CONFIG, Standing, check_folder, kept_checkpoints
+from sngd.folder import check_folder
 from sngd.launcher import Launch, detect
 from sngd.local_ranks import start_local_ranks
 from sngd.run import execute
+from sngd.standing import CONFIG
 from sngd.stopping import TOLD_TO_END
 
-__all__ = ["rank_count", "resume", "resume_parser", "status", "status_parser", "train", "train_parser"]
+__all__ = ["rank_count", "resume", "resume_parser", "train", "train_parser"]
 
 # Of a number of ranks.
 _DIGITS = 6
@@ -140,23 +142,3 @@ def resume(given: list[str]) -> int:
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
     return train([str(folder / CONFIG), "--run-dir", str(folder), "--resume", *given[1:]])
-
-
-def status_parser() -> Parser:
-    """The parser of `sngd status`."""
-    return run_folder_parser(
-        "status",
-        "Where a run stands, and which of its checkpoints are whole. Exit code 0: finished; 75: stopped, "
-        "`sngd resume` goes on; 1: it runs, or was lost.",
-        examples={"status runs/heat-20261124-101500": "a line, and one for each checkpoint"},
-    )
-
-
-def status(given: list[str]) -> int:
-    """The command `sngd status`."""
-    options = status_parser().parse_args(given)
-    standing = Standing.of(options.run)
-    print(f"{options.run}: {standing.text}")
-    for line in kept_checkpoints(options.run):
-        print(f"  {line}")
-    return 0 if standing.finished else RESUME if standing.resumable else 1

@@ -21,7 +21,7 @@ from sngd.problems import (
     poisson100d,
     transport,
 )
-from sngd.train import Trained, train
+from sngd.training import Trained, train
 
 CPU = torch.device("cpu")
 

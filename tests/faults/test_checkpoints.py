@@ -43,7 +43,7 @@ def newest(folder: Path) -> Path:
 
 
 def tensors(checkpoint: Path) -> Path:
-    (found,) = checkpoint.glob("*.distcp")
+    (found,) = checkpoint.glob("*.tensors")
     return found
 
 

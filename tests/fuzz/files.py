@@ -132,7 +132,7 @@ def restructured(draw: Any, value: Any) -> Any:
     return draw(JSONS)
 
 
-CHECKPOINT = ["manifest.json", "__0_0.distcp", "SHA256SUMS"]
+CHECKPOINT = ["manifest.json", "rank-0.tensors", "SHA256SUMS"]
 DAMAGED = ["config.json", "history.jsonl", "result.json", "spectra.npz", *CHECKPOINT]
 READERS = {
     "config.json": ["status", "eval", "train", "resume", "export", "plot"],

@@ -23,7 +23,7 @@ from sngd.commands.common import load
 from sngd.config import describe
 from sngd.modules import Module
 from sngd.problem import Problem
-from sngd.train import train
+from sngd.training import train
 from tests.fuzz import commands, files
 from tests.fuzz.judging import Tally, Violation, build, command, fits, names_fault, one_line, same, written
 from tests.fuzz.problems import Described, make_problem, problems, tiny

@@ -17,25 +17,32 @@ Pretended GPUs (copies of /dev/null) can be asked for: Slurm counts and assigns 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from sngd.bench.netns import Hosts
 from sngd.bench.netns import obstacle as no_namespaces
+from tests.launch.processes import (
+    HOSTS,
+    alive,
+    edit_hosts,
+    execute,
+    free_ports,
+    kill,
+    parent,
+    read_pid,
+    until,
+)
 
 GRACE = 20
-HOSTS = Path("/etc/hosts")
 _SUBNET = "10.214.0"
 _GPUS, _CORES = 2, 4
 _numbers = itertools.count()
@@ -126,30 +133,30 @@ class Cluster:
     ) -> None:
         """End jobs, daemons and what they have started; leave /etc/hosts as it was."""
         for pid in self._processes():
-            _kill(pid, signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
         for pid in reversed(self._daemons.values()):
-            _kill(pid, signal.SIGTERM)
+            kill(pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            until(lambda: not any(_alive(pid) for pid in self._daemons.values()), 5, "the daemons end")
-        for pid in [*self._processes(), *filter(_alive, self._daemons.values())]:
-            _kill(pid, signal.SIGKILL)
+            until(lambda: not any(alive(pid) for pid in self._daemons.values()), 5, "the daemons end")
+        for pid in [*self._processes(), *filter(alive, self._daemons.values())]:
+            kill(pid, signal.SIGKILL)
         if self._spaces:
             self._spaces.__exit__(None, None, None)
-        _edit_hosts([], self.nodes)
+        edit_hosts([], self.nodes)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _start(self) -> None:
         if self._spaces:
             self._spaces.__enter__()
-            _command("ip", "-n", self._spaces.switch, "address", "add", f"{_SUBNET}.254/24", "dev", "bridge")
-            _command("ip", "-n", self._spaces.switch, "link", "set", "lo", "up")
-        _edit_hosts([f"{self._address(i)} {name}" for i, name in enumerate(self.nodes)], self.nodes)
+            execute("ip", "-n", self._spaces.switch, "address", "add", f"{_SUBNET}.254/24", "dev", "bridge")
+            execute("ip", "-n", self._spaces.switch, "link", "set", "lo", "up")
+        edit_hosts([f"{self._address(i)} {name}" for i, name in enumerate(self.nodes)], self.nodes)
         self._configure()
         self._start_munge()
         for name in ("state", *(f"spool.{node}" for node in self.nodes)):
             (self.folder / name).mkdir()
         self.call("slurmctld", "-i", "-f", str(self.folder / "slurm.conf"))
-        self._daemons["slurmctld"] = _read_pid(self.folder / "slurmctld.pid")
+        self._daemons["slurmctld"] = read_pid(self.folder / "slurmctld.pid")
         for number in range(len(self.nodes)):
             self.start_node(number)
         until(lambda: self.states() == ["idle"] * len(self.nodes), 30, "all nodes are idle")
@@ -162,7 +169,7 @@ class Cluster:
 
     def _configure(self) -> None:
         host = socket.gethostname().split(".")[0]
-        ports = _free_ports(len(self.nodes) + 1)
+        ports = free_ports(len(self.nodes) + 1)
         text = _CONFIGURATION.format(
             host=host, address=self._address(None), port=ports[-1], folder=self.folder
         )
@@ -186,8 +193,8 @@ class Cluster:
         (place / "key").chmod(0o400)
         files = {"key-file": "munge/key", "log-file": "munge/log", "seed-file": "munge/seed"}
         files |= {"pid-file": "munge/pid", "socket": "munge.socket"}
-        _command("munged", "--force", *(f"--{name}={self.folder / path}" for name, path in files.items()))
-        self._daemons["munged"] = _read_pid(place / "pid")
+        execute("munged", "--force", *(f"--{name}={self.folder / path}" for name, path in files.items()))
+        self._daemons["munged"] = read_pid(place / "pid")
 
     # -----------------------------------------------------------------------------------------
     # Commands and jobs
@@ -215,7 +222,7 @@ class Cluster:
         Raises:
             OSError: it failed; the message is its own.
         """
-        return _command(*self.prefix(), *command, cwd=cwd, env=self.environment | variables)
+        return execute(*self.prefix(), *command, cwd=cwd, env=self.environment | variables)
 
     def submit(self, script: Path | str, *arguments: str, options: tuple[str, ...] = (), **more: str) -> str:
         """Submit a batch script; the number of the job. `more`: cwd, and variables of its environment."""
@@ -272,8 +279,8 @@ class Cluster:
         pid_file = self.folder / f"slurmd.{name}.pid"
         pid_file.unlink(missing_ok=True)
         daemon = ["slurmd", "-N", name, "-f", str(self.folder / "slurm.conf")]
-        _command(*self.prefix(number), *daemon, env=self.environment)
-        self._daemons[name] = _read_pid(pid_file)
+        execute(*self.prefix(number), *daemon, env=self.environment)
+        self._daemons[name] = read_pid(pid_file)
 
     def kill_node(self, number: int, processes: bool = True) -> None:
         """SIGKILL a node's slurmd, and with it all processes of its jobs, as if the power had failed.
@@ -283,10 +290,10 @@ class Cluster:
             processes: False kills the daemon alone and leaves the jobs' processes to themselves.
         """
         name = self.nodes[number]
-        _kill(self._daemons.pop(name), signal.SIGKILL)
+        kill(self._daemons.pop(name), signal.SIGKILL)
         while processes and (left := self._processes(name)):
             for pid in left:
-                _kill(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
 
     def _processes(self, node: str | None = None) -> list[int]:
         """Of this cluster's jobs, the step daemons first: they would report the end of the others."""
@@ -302,9 +309,9 @@ class Cluster:
                     if where is not None and where not in variables:
                         continue
                     tasks.add(int(entry.name))
-                    parent = _parent(int(entry.name))
-                    if Path(f"/proc/{parent}/comm").read_text().startswith("slurmstepd"):
-                        keepers.add(parent)
+                    keeper = parent(int(entry.name))
+                    if Path(f"/proc/{keeper}/comm").read_text().startswith("slurmstepd"):
+                        keepers.add(keeper)
         return [*keepers, *(tasks - keepers)]
 
     def processes(self, node: int, word: str) -> list[int]:
@@ -317,77 +324,5 @@ class Cluster:
         return sorted(found)
 
 
-def until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for a condition.
-
-    Raises:
-        TimeoutError: it does not hold after so many seconds; the message says what was waited for.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"after {seconds} s it is not so that {what}")
-        time.sleep(0.1)
-
-
-def _command(*command: str, **options: object) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
-    if done.returncode:
-        raise OSError(f"`{' '.join(command)}` failed ({done.returncode}): {done.stderr.strip()}")
-    return str(done.stdout)
-
-
 def _fields(line: str) -> dict[str, str]:
     return dict(re.findall(r"(\S+?)=(.*?)(?= \S+?=|\s*$)", line))
-
-
-def _free_ports(count: int) -> list[int]:
-    """Below those that the kernel gives to outgoing connections, where it can be."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _read_pid(path: Path) -> int:
-    until(lambda: path.exists() and path.read_text().strip(), 10, f"{path.name} is written")
-    return int(path.read_text())
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def _edit_hosts(lines: list[str], names: list[str]) -> None:
-    """Add lines to /etc/hosts in place of those of the names, and of clusters whose process has gone."""
-
-    def stays(line: str) -> bool:
-        words = line.split()
-        owner = re.fullmatch(r"s(\d+)x\d+n\d+", words[1]) if len(words) == 2 else None
-        return owner is None or (words[1] not in names and os.path.exists(f"/proc/{owner.group(1)}"))
-
-    with _locked(Path("/tmp/sngd-hosts.lock")):
-        before = HOSTS.read_text().splitlines(keepends=True)
-        after = "".join(filter(stays, before)) + "".join(f"{line}\n" for line in lines)
-        if after != "".join(before):
-            HOSTS.write_text(after)  # in place: a container mounts this very file

@@ -52,9 +52,9 @@ def sent(hosts, node):
     return int(found.group(1))
 
 
-@pytest.mark.parametrize("link", [name for name in LINKS if name != "loopback"])
-def test_training_over_a_limited_link_takes_the_same_steps(link):
-    alone, linked = run_job(job()), run_job(job(link, 2))
+def test_training_over_a_limited_link_takes_the_same_steps():
+    slowest = min(LINKS, key=lambda name: LINKS[name])
+    alone, linked = run_job(job()), run_job(job(slowest, 2))
     assert not linked.failure, linked.message
     assert [row[3] for row in linked.rows] == pytest.approx([row[3] for row in alone.rows], rel=1e-10)
     assert linked.pace["traffic"]["sketch"]["bytes"] > 0

@@ -13,7 +13,8 @@ import torch
 from sngd.checkpoint import Checkpoint
 from sngd.cli import main
 from tests.histories import losses, steps
-from tests.launch.cluster import Cluster, obstacle, until
+from tests.launch.cluster import Cluster, obstacle
+from tests.launch.processes import until
 
 pytestmark = pytest.mark.launch
 

@@ -11,7 +11,7 @@ from sngd import MLP, SNGD, Adam, Causal, RunConfig
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect, run_ranks
 
 pytestmark = [
@@ -119,8 +119,8 @@ def test_a_resumed_run_takes_the_same_steps_bit_for_bit(tmp_path):
         assert parts == whole
         assert torch.equal(ended, theta)
         newest = Checkpoint.load(tmp_path / str(number)).path
-        files = {path.name for path in newest.glob("*.distcp")}
-        assert files == ({"__0_0.distcp"} if number == 0 else {"__0_0.distcp", "__1_0.distcp"})
+        files = {path.name for path in newest.glob("*.tensors")}
+        assert files == ({"rank-0.tensors"} if number == 0 else {"rank-0.tensors", "__1_0.distcp"})
 
 
 def _parts(ranks, runs, folder, until=None):

@@ -19,7 +19,7 @@ from sngd.core import Core
 from sngd.factors import make_panels, tile_numbers
 from sngd.memory import Plan
 from sngd.problems import burgers, heat, transport
-from sngd.train import train
+from sngd.training import train
 from sngd.watch import Watch
 from tests.ranks.harness import Collect, run_ranks
 

@@ -17,7 +17,7 @@ from sngd.loop import Loop
 from sngd.objective import Objective
 from sngd.optimizers.gauss_newton import GaussNewton
 from sngd.problems import heat
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect, run_ranks
 from tests.ranks.runs import SMALL
 

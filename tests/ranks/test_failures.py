@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sngd import MLP, SNGD, Box, Condition, Problem, RunConfig, d
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import run_ranks
 from tests.ranks.runs import SMALL, STEPS
 

@@ -9,7 +9,7 @@ import torch
 from sngd import ENGD, ENGDW, MLP, SPRING, RunConfig
 from sngd.collectives import LocalRanks
 from sngd.problems import burgers, heat
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect, run_ranks
 
 STEPS = 20

@@ -12,7 +12,7 @@ from sngd.collectives import LocalRanks
 from sngd.landmarks import draw_landmarks
 from sngd.memory import Plan, make_plan
 from sngd.problems import burgers, heat, transport
-from sngd.train import train
+from sngd.training import train
 from tests.problems import CASES
 from tests.ranks.harness import Collect, run_ranks
 

@@ -10,7 +10,7 @@ import torch
 from sngd import LBFGS, MLP, SNGD, SOAP, Adam, RunConfig, SSBroyden
 from sngd.collectives import LocalRanks
 from sngd.problems import burgers, heat
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect, run_ranks
 
 STEPS = 12

@@ -9,7 +9,7 @@ from sngd.assembly import draw_points
 from sngd.collectives import LocalRanks
 from sngd.core import factor, orthonormalize, tsqr
 from sngd.product import StoredProduct
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect, run_ranks
 from tests.ranks.runs import RANK, SMALL, STEPS, blocks_of, followed, losses, plan_of, runs
 

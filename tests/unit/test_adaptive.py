@@ -12,7 +12,7 @@ from sngd.collectives import LocalRanks
 from sngd.composite import build_network
 from sngd.domain import share, unit_points
 from sngd.residual import Collocation, ResidualError
-from sngd.train import train
+from sngd.training import train
 from tests.problems import CASES, heat, parameters
 from tests.thread_ranks import on_ranks
 

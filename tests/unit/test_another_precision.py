@@ -24,7 +24,7 @@ from sngd import (
 from sngd.checkpoint import Checkpoint
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from sngd.causal import CausalWeights
 from sngd.collectives import LocalRanks
 from sngd.composite import build_network
 from sngd.landmarks import choose_landmarks
-from sngd.train import train
+from sngd.training import train
 from tests.problems import CASES, heat, parameters
 from tests.thread_ranks import on_ranks
 

@@ -14,9 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from sngd.checkpoint import Checkpoint, Share, Store, store
-from sngd.checkpoint.encoding import copied, decode, encode
-from sngd.checkpoint.tensors import read_tensors, write_tensors
+from sngd.checkpoint import Checkpoint, Store, store
+from sngd.shelf import digest
 
 STATE = Checkpoint(
     step=7,
@@ -51,77 +50,9 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert loaded.spectra[0][0] == 1
     assert torch.equal(loaded.spectra[0][1], STATE.spectra[0][1])
     assert (loaded.step, loaded.budget, loaded.traffic) == (7, 10**12, STATE.traffic)
-    assert sorted(p.name for p in path.iterdir()) == ["SHA256SUMS", "__0_0.distcp", "manifest.json"]
+    assert sorted(p.name for p in path.iterdir()) == ["SHA256SUMS", "manifest.json", "rank-0.tensors"]
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=path, capture_output=True, check=False)
     assert checked.returncode == 0
-
-
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: (
-        st.lists(inner)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.integers() | st.text(), inner)
-        | st.fixed_dictionaries({"tensor": inner})
-    ),
-)
-
-
-@given(PLAIN)
-def test_any_plain_value_survives(value):
-    tensors = {}
-    back = decode(json.loads(json.dumps(encode(value, tensors))), tensors)
-    assert back == value
-    assert repr(back) == repr(value)
-
-
-def test_what_cannot_be_kept_is_named():
-    with pytest.raises(TypeError, match=r"state\.optimizer\.1 is object"):
-        encode({"optimizer": [1, object()]}, {})
-    with pytest.raises(TypeError, match=r"state\.optimizer has the key \(1, 2\)"):
-        encode({"optimizer": {(1, 2): 3}}, {})
-
-
-@pytest.mark.parametrize(
-    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
-)
-@pytest.mark.parametrize("shape", [(), (0,), (5,), (3, 4), (2, 0, 3)])
-def test_tensors_come_back_with_their_strides(tmp_path, dtype, shape):
-    x = torch.ones(shape).cumsum(0).to(dtype) if shape else torch.tensor(3.0).to(dtype)
-    given_ = {"x": x, "turned": x.T if x.dim() == 2 else x}
-    index = json.loads(json.dumps(write_tensors(tmp_path, given_)))
-    for name, back in read_tensors(tmp_path, index).items():
-        assert torch.equal(back, given_[name])
-        assert (back.dtype, back.stride()) == (dtype, given_[name].stride())
-
-
-def test_an_expanded_tensor_is_kept_as_what_it_holds(tmp_path):
-    tensors = {}
-    plain = encode(torch.ones(1).expand(4), tensors)
-    back = decode(plain, read_tensors(tmp_path, write_tensors(tmp_path, copied(tensors))))
-    assert torch.equal(back, torch.ones(4))
-
-
-def test_a_copy_is_written_not_what_training_has_made_of_it(tmp_path):
-    x, tensors = torch.zeros(3), {}
-    encode({"x": x}, tensors)
-    taken = copied(tensors)
-    x += 1
-    assert torch.equal(read_tensors(tmp_path, write_tensors(tmp_path, taken))["state.x"], torch.zeros(3))
-
-
-def test_parts_of_one_name_are_kept_apart():
-    tensors = {}
-    plain = encode({"a.b": torch.tensor(1), "a": {"b": torch.tensor(2)}}, tensors)
-    assert decode(plain, tensors) == {"a.b": torch.tensor(1), "a": {"b": torch.tensor(2)}}
-
-
-def test_of_a_rank_that_does_not_write_the_rest_only_shares_are_copied():
-    share = Share(torch.ones(2), 1, 2)
-    taken = copied({"x": torch.ones(1), "y": share}, whole=False)
-    assert list(taken) == ["y"]
-    assert torch.equal(taken["y"].own, share.own)
-    assert taken["y"].own is not share.own
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path):
@@ -185,9 +116,9 @@ def test_any_error_takes_what_is_half_written_with_it(tmp_path, monkeypatch, wro
 def test_what_another_start_writes_meanwhile_is_no_part_of_it(tmp_path):
     other = tmp_path / "checkpoints" / ".step-000000007-1-1.partial"
     other.mkdir(parents=True)
-    (other / "__0_0.distcp").write_text("half of it")
-    assert sorted(p.name for p in STATE.save(tmp_path).iterdir())[1] == "__0_0.distcp"
-    assert (other / "__0_0.distcp").read_text() == "half of it"
+    (other / "rank-0.tensors").write_text("half of it")
+    assert sorted(p.name for p in STATE.save(tmp_path).iterdir())[2] == "rank-0.tensors"
+    assert (other / "rank-0.tensors").read_text() == "half of it"
     assert Checkpoint.load(tmp_path).step == 7
 
 
@@ -201,7 +132,7 @@ def test_a_damaged_one_of_the_same_step_is_set_aside(tmp_path):
     for _ in range(2):
         STATE.save(tmp_path)
     newest = tmp_path / "checkpoints" / "step-000000007.1"
-    _flip(newest / "__0_0.distcp", 0.5)
+    _flip(newest / "rank-0.tensors", 0.5)
     earlier = Checkpoint.load(tmp_path)
     assert len(earlier.skipped) == 1
     Store(tmp_path).clear(earlier.step, earlier.path)
@@ -274,14 +205,14 @@ def _flip(path: Path, at: float) -> None:
 def _resummed(folder: Path) -> None:
     """As if a whole checkpoint had been written with what is there now."""
     names = sorted(p.name for p in folder.iterdir() if p.name != "SHA256SUMS")
-    (folder / "SHA256SUMS").write_text("".join(f"{store._digest(folder / name)}  {name}\n" for name in names))
+    (folder / "SHA256SUMS").write_text("".join(f"{digest(folder / name)}  {name}\n" for name in names))
 
 
 def _pickled(folder: Path) -> None:
     """Another program's tensors, whose pickle runs code, in the place of ours."""
     manifest = json.loads((folder / "manifest.json").read_text())
     data = pickle.dumps(Evil())
-    (folder / "__0_0.distcp").write_bytes(data)
+    (folder / "rank-0.tensors").write_bytes(data)
     for known in manifest["tensors"].values():
         for chunk in known["chunks"]:
             chunk[3:] = [0, len(data)]
@@ -290,14 +221,14 @@ def _pickled(folder: Path) -> None:
 
 
 DAMAGES = {
-    "cut to nothing": lambda folder: (folder / "__0_0.distcp").write_bytes(b""),
-    "cut short": lambda folder: os.truncate(folder / "__0_0.distcp", 500),
-    "a flipped bit": lambda folder: _flip(folder / "__0_0.distcp", 0.5),
+    "cut to nothing": lambda folder: (folder / "rank-0.tensors").write_bytes(b""),
+    "cut short": lambda folder: os.truncate(folder / "rank-0.tensors", 500),
+    "a flipped bit": lambda folder: _flip(folder / "rank-0.tensors", 0.5),
     "a flipped bit in the manifest": lambda folder: _flip(folder / "manifest.json", 0.3),
     "a flipped bit in the sums": lambda folder: _flip(folder / "SHA256SUMS", 0.1),
     "sums emptied": lambda folder: (folder / "SHA256SUMS").write_text(""),
     "sums missing": lambda folder: (folder / "SHA256SUMS").unlink(),
-    "tensors missing": lambda folder: (folder / "__0_0.distcp").unlink(),
+    "tensors missing": lambda folder: (folder / "rank-0.tensors").unlink(),
     "manifest missing": lambda folder: (folder / "manifest.json").unlink(),
     "an empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
     "a foreign manifest": lambda folder: ((folder / "manifest.json").write_text("[]"), _resummed(folder)),
@@ -342,7 +273,7 @@ def test_a_missing_one_is_refused_by_name(tmp_path):
 def test_no_damaged_byte_goes_unnoticed(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("run")
     newest = _at(4).save(folder)
-    file = data.draw(st.sampled_from(["__0_0.distcp", "manifest.json", "SHA256SUMS"]))
+    file = data.draw(st.sampled_from(["rank-0.tensors", "manifest.json", "SHA256SUMS"]))
     content = bytearray((newest / file).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))

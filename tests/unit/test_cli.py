@@ -197,7 +197,7 @@ def damage(folder: str, what: str) -> None:
     state = Path(folder, "checkpoints", "step-000000004")
     config = Path(folder, "config.json")
     if what == "checkpoint cut short":
-        data = state / "__0_0.distcp"
+        data = state / "rank-0.tensors"
         data.write_bytes(data.read_bytes()[:500])
     elif what == "checkpoint of something else":
         shutil.rmtree(state)
@@ -221,7 +221,7 @@ def damage(folder: str, what: str) -> None:
 
 
 DAMAGES = {
-    "checkpoint cut short": r"'broken/checkpoints/step-000000004' cannot be read: __0_0.distcp differs",
+    "checkpoint cut short": r"'broken/checkpoints/step-000000004' cannot be read: rank-0.tensors differs",
     "checkpoint of something else": r"it lacks step, .*theta.*: another version",
     "checkpoint of another network": r"the checkpoint holds 3 parameters, the config's network has 105",
     "config cut short": r"'broken/config.json' is not the config.json of a run",

@@ -5,7 +5,7 @@ import torch
 
 from sngd import MLP, SNGD, Box, Condition, Curriculum, Problem, RunConfig, d
 from sngd.collectives import LocalRanks
-from sngd.train import train
+from sngd.training import train
 from tests.problems import inverse
 from tests.thread_ranks import on_ranks
 

@@ -9,7 +9,7 @@ import torch
 
 from sngd.collectives import LocalRanks
 from sngd.config_files import load_source
-from sngd.train import train
+from sngd.training import train
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCKS = [

@@ -12,7 +12,7 @@ from sngd.collectives import LocalRanks
 from sngd.memory import Plan
 from sngd.objective import Objective
 from sngd.problems import heat as heat_problem
-from sngd.train import train
+from sngd.training import train
 from tests import reference
 from tests.problems import heat, parameters
 from tests.quadratic import Quadratic, losses

@@ -16,10 +16,11 @@ from sngd.checkpoint import Checkpoint, Store
 from sngd.collectives import LocalRanks
 from sngd.config import describe
 from sngd.fence import Fence, opening
-from sngd.folder import Claim, Source, Standing, claim_folder, kept_checkpoints, open_folder
+from sngd.folder import Claim, Source, claim_folder, open_folder
 from sngd.launcher import Launch
 from sngd.marching import Marching
 from sngd.problems import heat
+from sngd.standing import Standing, kept_checkpoints
 
 ALONE = Launch("alone")
 SOURCE = Source(Path("heat.py"), "run = ...", [])

@@ -18,7 +18,7 @@ from sngd.networks import Network
 from sngd.objective import Objective
 from sngd.problems import heat
 from sngd.taylor import Laplacian, TaylorRules, close
-from sngd.train import train
+from sngd.training import train
 from tests import reference, thread_ranks
 from tests.modules import MODULES, Normed, dense
 from tests.problems import CASES, parameters

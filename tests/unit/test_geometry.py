@@ -10,87 +10,21 @@ from sngd.condition import Condition, evaluate_residual
 from sngd.data import Data
 from sngd.domain import Box, share
 from sngd.geometry import Ball, Polygon
-from sngd.geometry.regions import Region
-from sngd.geometry.shape import Shape
 from sngd.points import Points
 from sngd.problem import Problem
 from sngd.sampling import SAMPLINGS
-
-KEY = (7, 3, 1)
-# Of a test that compares a statistic with its distribution: how unlikely a refusal is.
-CHANCE = 1e-7
-
-HOLE = Ball(x=0.2, y=0.1, radius=0.5)
-PLATE = Box(x=(-1, 1), y=(-1, 1)) - HOLE
-LEFT, RIGHT = Ball(x=0.5, y=0.5, radius=0.25), Ball(x=1.5, y=0.5, radius=0.25)
-CHANNEL = Box(x=(0, 2), y=(0, 1), periodic="x") - Ball(x=1, y=0.5, radius=0.25)
-ELL = Polygon([(0, 0), (2, 0), (2, 1), (1, 1), (1, 3), (0, 3)])
-
-
-def lens_area(r: float, s: float, apart: float) -> float:
-    """Area that two disks share."""
-    a = (apart**2 + r**2 - s**2) / (2 * apart)
-    b = apart - a
-    return (
-        r**2 * math.acos(a / r)
-        - a * math.sqrt(r**2 - a**2)
-        + s**2 * math.acos(b / s)
-        - b * math.sqrt(s**2 - b**2)
-    )
-
-
-LENS = lens_area(1, 0.8, 1.1)
-# shape, its volume, and the measure of its boundary where it is simple
-SHAPES: dict[str, tuple[Shape, float, float | None]] = {
-    "segment": (Ball(x=3, radius=2), 4.0, 2.0),
-    "disk": (Ball(x=0.5, y=-1, radius=1.5), math.pi * 1.5**2, 3 * math.pi),
-    "ball": (Ball(x=0, y=0, z=1, radius=2), 32 / 3 * math.pi, 16 * math.pi),
-    "ball5d": (Ball(a=0, b=0, c=0, d=0, e=0, radius=1), 8 * math.pi**2 / 15, 8 * math.pi**2 / 3),
-    "ell": (ELL, 4.0, 10.0),
-    "clockwise": (Polygon([(0, 0), (0, 2), (1, 0)], names=("x", "t")), 1.0, 3 + math.sqrt(5)),
-    "plate": (PLATE, 4 - math.pi / 4, 8 + math.pi),
-    "union": (
-        Box(x=(0, 1), y=(0, 1)) | Ball(x=1, y=0.5, radius=0.25),
-        1 + math.pi / 32,
-        4 - 0.5 + math.pi / 4,
-    ),
-    "intersection": (Ball(x=0, y=0, radius=1) & Ball(x=1.1, y=0, radius=0.8), LENS, None),
-    "crescent": (Ball(x=0, y=0, radius=1) - Ball(x=1.1, y=0, radius=0.8), math.pi - LENS, None),
-    "neighbours": (Box(x=(0, 1), y=(0, 1)) | Box(x=(1, 3), y=(0, 1)), 3.0, 8.0),
-    "overlapping": (Box(x=(0, 2), y=(0, 1)) | Box(x=(1, 3), y=(0, 1)), 3.0, 8.0),
-    "flush": (Box(x=(0, 2), y=(0, 1)) - Box(x=(1, 2), y=(0.25, 0.75)), 1.5, 6 + 2),
-    "holes": (ELL - (LEFT | RIGHT), 4 - math.pi / 8, None),
-    "channel": (CHANNEL, 2 - math.pi / 16, None),
-    "plate over t": (PLATE.over(t=(1, 3)), 8 - math.pi / 2, 2 * (8 + math.pi)),
-    "overlapping over t": ((Box(x=(0, 2)) | Box(x=(1, 3))).over(t=(0, 1)), 3.0, 2.0),
-}
-NAMES = pytest.mark.parametrize("name", SHAPES)
-
-
-def regions(shape: Shape) -> dict[str, Region]:
-    middle = [(low + high) / 2 for low, high in shape.bounds]
-    x = shape.axes[0]
-    return {
-        "interior": shape.interior,
-        "boundary": shape.boundary(),
-        "normals": shape.boundary().with_normals(),
-        "filtered": shape.interior.where(lambda p: p[x] > middle[0]),
-        "filtered boundary": shape.boundary().where(lambda p: p[x] > middle[0]).with_normals(),
-    }
-
-
-def boundary(shape: Shape, n: int, sampling="uniform") -> tuple[torch.Tensor, torch.Tensor]:
-    """Points and normals."""
-    return shape.boundary().with_normals().sample(0, n, KEY, sampling).split(shape.dim, dim=1)
-
-
-def refuses_uniform(counts: list[int] | torch.Tensor, shares: list[float] | None = None) -> bool:
-    """Pearson's test at level CHANCE."""
-    counts = torch.as_tensor(counts, dtype=torch.float64)
-    expected = counts.sum() * torch.tensor(shares or [1 / len(counts)] * len(counts), dtype=torch.float64)
-    assert float(expected.min()) > 5
-    return float(((counts - expected) ** 2 / expected).sum()) > stats.chi2.isf(CHANCE, len(counts) - 1)
-
+from tests.shapes import (
+    CHANCE,
+    ELL,
+    HOLE,
+    KEY,
+    NAMES,
+    PLATE,
+    SHAPES,
+    boundary,
+    refuses_uniform,
+    regions,
+)
 
 # ---------------------------------------------------------------------------------------------
 # Points are keyed
@@ -241,103 +175,6 @@ def test_shared_sides_count_once() -> None:
         assert not refuses_uniform(sides, [3 / 8, 3 / 8, 1 / 8, 1 / 8])
     x, y = boundary(SHAPES["flush"][0], 4000)[0].T
     assert not bool(((x == 2) & (y > 0.25) & (y < 0.75)).any())
-
-
-# ---------------------------------------------------------------------------------------------
-# Parts, faces and filters
-# ---------------------------------------------------------------------------------------------
-
-
-def test_parts_of_a_boundary_are_told_apart_by_shape_or_axis() -> None:
-    points, normals = PLATE.boundary(HOLE).with_normals().sample(0, 500, KEY).split(2, dim=1)
-    offset = points - torch.tensor(HOLE.centre)
-    torch.testing.assert_close(offset, -0.5 * normals)  # out of the plate is into the hole
-    walls = PLATE.boundary(PLATE.a).sample(0, 500, KEY)
-    assert bool((walls.abs() == 1).any(1).all())
-    assert set(PLATE.boundary("x").sample(0, 100, KEY)[:, 0].tolist()) == {-1.0, 1.0}
-    both = PLATE.boundary("x", HOLE).sample(0, 500, KEY)
-    assert bool(((both[:, 0].abs() == 1) | ((both - torch.tensor(HOLE.centre)).norm(dim=1) < 0.6)).all())
-    lateral = PLATE.over(t=(0, 1)).boundary(HOLE).sample(0, 100, KEY)
-    torch.testing.assert_close(
-        (lateral[:, :2] - torch.tensor(HOLE.centre)).norm(dim=1), torch.full((100,), 0.5, dtype=torch.float64)
-    )
-    for wrong in (Ball(x=0, y=0, radius=1), "z"):
-        with pytest.raises(ValueError, match=r"has no such part; name a shape .* or an axis .*, x, y"):
-            PLATE.boundary(wrong)
-    with pytest.raises(ValueError, match=r"name a shape that it is made of$"):
-        HOLE.boundary("x")
-
-
-def test_holes_of_several_shapes_are_one_part() -> None:
-    holes = LEFT | RIGHT
-    shape = ELL - holes
-    x = shape.boundary(holes).sample(0, 400, KEY, "uniform")[:, 0]
-    assert not refuses_uniform([int((x < 1).sum()), int((x > 1).sum())])
-    assert float(shape.boundary(RIGHT).sample(0, 400, KEY)[:, 0].min()) >= 1.25
-
-
-def test_a_channel_has_no_ends_where_it_is_periodic() -> None:
-    channel = SHAPES["channel"][0]
-    assert channel.periodic == (0,)
-    x, y = channel.boundary().sample(0, 500, KEY).T
-    assert not bool(((x == 0) | (x == 2)).any())
-    assert {0.0, 1.0} <= set(y.tolist())
-
-
-def test_faces_are_slices() -> None:
-    chord = Ball(x=0, y=0, radius=1).face(x=0.6).sample(0, 200, KEY)
-    assert set(chord[:, 0].tolist()) == {0.6}
-    assert 0.79 < float(chord[:, 1].max()) <= 0.8
-    assert float(chord[:, 1].min()) < -0.79
-    initial = PLATE.over(t=(1, 3)).face(t=1).with_normals().sample(0, 200, KEY)
-    assert bool((initial[:, 2:] == torch.tensor([1.0, 0, 0, -1])).all())
-    assert bool(PLATE.contains(initial[:, :2]).all())
-    side = PLATE.face(x=1).with_normals().sample(0, 50, KEY)
-    assert bool((side[:, [0, 2, 3]] == torch.tensor([1.0, 1, 0])).all())
-    with pytest.raises(ValueError, match=r"face\(x=0.5\) has no normal: it is no part of the boundary"):
-        PLATE.face(x=0.5).with_normals()
-    with pytest.raises(ValueError, match="interior has no normal"):
-        PLATE.interior.with_normals()
-    with pytest.raises(ValueError, match=r"face\(x=2\) lies outside of x in \[-1.0, 1.0\]"):
-        PLATE.face(x=2)
-    with pytest.raises(ValueError, match="axis 't' does not exist"):
-        PLATE.face(t=0)
-
-
-def test_lateral_boundary_spans_the_time_evenly_and_its_normals_have_none() -> None:
-    points, normals = boundary(SHAPES["plate over t"][0], 4000)
-    assert bool((normals[:, 2] == 0).all())
-    assert not refuses_uniform(torch.histc(points[:, 2], 10, 1, 3))
-
-
-def test_filters_keep_what_they_say() -> None:
-    X, Y = PLATE.axes
-    right = (
-        PLATE.boundary().where(lambda p: (p[X] > 0.9) & (p["y"] < 0)).where(lambda p: torch.sin(p[Y]) < -0.1)
-    )
-    assert right.domain is PLATE
-    points = right.sample(0, 200, KEY)
-    assert bool(((points[:, 0] > 0.9) & (points[:, 1] < -0.1)).all())
-    half = Box(x=(0, 1), t=(0, 1)).boundary("x").where(lambda p: p["x"] == 1).with_normals()
-    assert bool((half.sample(0, 50, KEY)[:, [0, 2, 3]] == torch.tensor([1.0, 1, 0])).all())
-
-
-def test_filters_that_cannot_be_used_are_refused() -> None:
-    X, _ = PLATE.axes
-
-    def nowhere(p):
-        return p[X] > 1
-
-    with pytest.raises(ValueError, match=r"where\(nowhere\) holds none of the first 262,144 points tried"):
-        PLATE.interior.where(nowhere).sample(0, 1, KEY)
-    with pytest.raises(ValueError, match=r"must return a bool tensor of shape .* it returned torch.float64"):
-        PLATE.interior.where(lambda p: p[X]).sample(0, 1, KEY)
-    with pytest.raises(ValueError, match="it returned bool"):
-        PLATE.interior.where(lambda p: True).sample(0, 1, KEY)
-    with pytest.raises(ValueError, match=r"axis 'z' does not exist: the domain has the axes \('x', 'y'\)"):
-        PLATE.interior.where(lambda p: p["z"] > 0).sample(0, 1, KEY)
-    with pytest.raises(ValueError, match="holds none of the first"):
-        (Ball(x=0, y=0, radius=1) - Ball(x=0, y=0, radius=2)).boundary().sample(0, 1, KEY)
 
 
 # ---------------------------------------------------------------------------------------------

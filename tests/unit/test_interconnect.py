@@ -8,7 +8,7 @@ import torch
 from sngd import MLP, SNGD, RunConfig
 from sngd.interconnect import Cluster, Link, Payload, Ring, payload_seconds, sketched_payloads
 from sngd.problems import heat
-from sngd.train import train
+from sngd.training import train
 from tests.ranks.harness import Collect
 from tests.thread_ranks import on_ranks
 

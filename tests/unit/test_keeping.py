@@ -14,7 +14,7 @@ from sngd.config import RunConfig
 from sngd.findings import Findings
 from sngd.keeping import Keeper, random_states, restore_random_state
 from sngd.problems import heat
-from sngd.train import train
+from sngd.training import train
 from tests.thread_ranks import on_ranks
 
 CPU = torch.device("cpu")

@@ -2,254 +2,37 @@
 
 import dataclasses
 import json
-import os
-import signal
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
-from sngd import MLP, RAD, SNGD, Adam, Box, Causal, Condition, Data, Marching, Problem, RunConfig, d
+from sngd import MLP, RAD, SNGD, Adam, Box, Causal, Condition, Marching, Problem, RunConfig, d
 from sngd.checkpoint import Checkpoint
 from sngd.cli import main
 from sngd.collectives import LocalRanks
-from sngd.composite import build_network
 from sngd.evaluate import Evaluation, predict
-from sngd.fields import fields_at
-from sngd.jacobian import FactoredJacobian
 from sngd.marching import Continued, restricted
-from sngd.piecewise import Piecewise
-from sngd.residual import Collocation
 from sngd.stages import first_stage, next_stage, trained_network
-from sngd.train import train
-from tests.problems import heat as heat_case
+from sngd.training import train
+from tests.following import Follow
+from tests.marched import heat, wave
 from tests.problems import inverse
 from tests.thread_ranks import on_ranks
 
 CPU = torch.device("cpu")
 
 
-def _heat(nu=0.25) -> Problem:
-    domain = Box(x=(0, 1), t=(0, 2))
-    X, T = domain.axes
-    sine = lambda x: torch.sin(torch.pi * x)  # noqa: E731
-    conditions = [
-        Condition("equation", lambda u, p: d(u, T) - nu * d(u, X, X), domain.interior, 40),
-        Condition("initial", lambda u, p: u - sine(p[X]), domain.face(t=0), 10, weight=3.0),
-        Condition("walls", lambda u, p: u, domain.boundary("x"), 10),
-    ]
-    exact = lambda p: torch.exp(-nu * torch.pi**2 * p[T].value) * sine(p[X].value)  # noqa: E731
-    return Problem(domain, conditions, solution=exact, name="heat")
-
-
-def _wave(periodic=()) -> Problem:
-    """Two conditions at the start, one of which asks for ∂_t; a system, an ansatz and a known coefficient."""
-    domain = Box(t=(0, 1), x=(0, 1), periodic=periodic)
-    T, X = domain.axes
-
-    def equations(w, p):
-        u, v = w
-        return d(u, T, T) - p["c"] * d(u, X, X), d(v, T) - u
-
-    conditions = [
-        Condition("equations", equations, domain.interior, 20),
-        Condition("place", lambda w, p: (w[0] - torch.sin(p[X]), w[1]), domain.face(t=0), 6),
-        Condition("speed", lambda w, p: d(w[0], T) - 1.0, domain.face(t=0), 5),
-        Condition("late", lambda w, p: w[1] - p[X], domain.face(t=0.9), 4),
-    ]
-    ansatz = lambda n, p: (p[X] * n[0], n[1] + p["c"])  # noqa: E731
-    return Problem(domain, conditions, fields=("u", "v"), ansatz=ansatz, coefficients={"c": 2.0}, name="wave")
-
-
-class Follow:
-    """Keeps records, stops after a step."""
-
-    def __init__(self, stop_after=None):
-        self.stop_after, self.info, self.records, self.saves = stop_after, [], [], []
-
-    def start(self, info):
-        self.info.append(info)
-
-    def step(self, record):
-        self.records.append(record)
-        if record["step"] == self.stop_after:
-            os.kill(os.getpid(), signal.SIGUSR1)
-
-    def saved(self, path, step):
-        self.saves.append(step)
-
-    def end(self, result):
-        self.result = result
-
-
 def _run(problem=None, marching=None, **changes):
     fields = {"max_steps": 13, "evaluate_points": 200, "device": "cpu", "memory_gb": 0.5}
     fields |= {"network": MLP((6, 6)), "optimizer": SNGD(rank=20), **changes}
-    return RunConfig(problem or _heat(), marching=marching or Marching(3), **fields)
+    return RunConfig(problem or heat(), marching=marching or Marching(3), **fields)
 
 
 def _train(run, folder=None, stop_after=None, earlier=None):
     hook = Follow(stop_after)
     trained = train(run, LocalRanks(), CPU, hooks=[hook], folder=folder, earlier=earlier)
     return trained, hook
-
-
-# ---------------------------------------------------------------------------------------------
-# The problem of a slab
-# ---------------------------------------------------------------------------------------------
-
-
-def _before(problem, axis, low, high, network=None):
-    slab = restricted(problem, axis, low, high, None)
-    built = build_network(slab, network or MLP((5, 4)), 3)
-    generator = torch.Generator().manual_seed(0)
-    theta = built.initial + 0.3 * torch.randn(built.parameters, generator=generator, dtype=torch.float64)
-    return Continued(slab, built, theta, axis), built, theta
-
-
-def test_the_first_slab_is_the_problem_on_fewer_times():
-    slab = restricted(_heat(), 1, 0.0, 0.5, None)
-    assert dict(zip(slab.domain.names, slab.domain.bounds, strict=True)) == {"x": (0, 1), "t": (0, 0.5)}
-    assert [c.name for c in slab.conditions] == ["equation", "initial", "walls"]
-    for condition in slab.conditions:
-        t = condition.region.sample(0, 50, (1, 0, 0))[:, 1]
-        assert float(t.min()) >= 0
-        assert float(t.max()) <= 0.5
-        assert condition.name == "initial" or float(t.max()) > 0.4
-    x = slab.conditions[1].region.sample(0, 5, (1, 0, 0))
-    assert bool((x[:, 1] == 0).all())
-
-
-def test_a_later_slab_begins_with_the_fields_of_the_one_before():
-    problem = _heat()
-    before, network, theta = _before(problem, 1, 0.0, 0.5)
-    slab = restricted(problem, 1, 0.5, 1.0, before)
-    assert [(c.name, c.points, c.weight) for c in slab.conditions] == [
-        ("equation", 40, 1.0),
-        ("initial", 10, 3.0),
-        ("walls", 10, 1.0),
-    ]
-    region = slab.conditions[1].region
-    rows = region.sample(2, 8, (4, 0, 1))
-    assert torch.equal(rows[:, :2], slab.domain.face(t=0.5).sample(2, 8, (4, 0, 1)))
-    torch.testing.assert_close(rows[:, 2:], network(theta, rows[:, :2]))
-
-
-def test_derivatives_in_time_go_on_where_they_are_asked_for():
-    """Against central differences of the fields."""
-    problem = _wave()
-    before, network, theta = _before(problem, 0, 0.0, 0.4)
-    slab = restricted(problem, 0, 0.4, 1.0, before)
-    assert [c.name for c in slab.conditions] == ["equations", "place", "speed", "late"]
-    place, speed = (slab.conditions[i].region.sample(0, 5, (0, 0, i)) for i in (1, 2))
-    fields = lambda x: fields_at(before.problem, network, theta, x)  # noqa: E731
-    torch.testing.assert_close(place[:, 2:], fields(place[:, :2]))
-    step = torch.tensor([1e-5, 0.0], dtype=torch.float64)
-    x = speed[:, :2]
-    difference = (fields(x + step) - fields(x - step))[:, 0] / 2e-5
-    torch.testing.assert_close(speed[:, 2], difference, rtol=1e-7, atol=1e-8)
-    assert bool((place[:, 0] == 0.4).all())
-
-
-def test_a_slab_network_that_equals_the_one_before_meets_the_handoff():
-    """The network of the slab before itself; one of the new slab with the same θ is another function."""
-    problem = _wave()
-    before, network, theta = _before(problem, 0, 0.0, 0.5)
-    slab = restricted(problem, 0, 0.5, 1.0, before)
-    points = [c.region.sample(0, c.points, (0, 0, i)) for i, c in enumerate(slab.conditions)]
-    same = Collocation(slab, network, points, torch.ones(4, dtype=torch.float64))
-    for number in (1, 2):
-        rows = same.condition_rows[number]
-        assert float(same.residual(theta)[rows].abs().max()) < 1e-12
-    other = Collocation(slab, build_network(slab, MLP((5, 4)), 3), points, torch.ones(4, dtype=torch.float64))
-    assert float(other.residual(theta)[other.condition_rows[1]].abs().max()) > 1e-3
-
-
-@pytest.mark.parametrize(("low", "high", "kept"), [(0.0, 0.5, False), (0.5, 0.8, False), (0.8, 1.0, True)])
-def test_a_condition_at_a_time_belongs_to_one_slab(low, high, kept):
-    problem = _wave()
-    before = None if low == 0 else _before(problem, 0, 0.0, low)[0]
-    names = [c.name for c in restricted(problem, 0, low, high, before).conditions]
-    assert ("late" in names) == kept
-
-
-def test_data_are_shared_out_by_time():
-    domain = Box(x=(0, 1), t=(0, 1))
-    points = torch.rand(40, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    points[0, 1], points[1, 1] = 0.0, 0.5
-    data = Data(domain, points, {"u": points[:, 0] * 2})
-    _, T = domain.axes
-    problem = Problem(
-        domain,
-        [
-            Condition("equation", lambda u, p: d(u, T), domain.interior, 9),
-            Condition("initial", lambda u, p: u, domain.face(t=0), 3),
-            Condition("data", lambda u, p: u - p.data["u"], data),
-        ],
-    )
-    first = restricted(problem, 1, 0.0, 0.5, None).conditions[2]
-    second = restricted(problem, 1, 0.5, 1.0, _before(problem, 1, 0.0, 0.5)[0]).conditions[2]
-    early = points[:, 1] <= 0.5
-    for condition, own in ((first, early), (second, ~early)):
-        assert condition.points == int(own.sum())
-        rows = condition.region.sample(0, condition.points, (0, 0, 0))
-        assert torch.equal(rows, torch.cat([points[own], 2 * points[own][:, :1]], dim=1))
-
-
-def test_walls_and_start_in_one_condition_are_told_apart():
-    domain = Box(x=(0, 1), t=(0, 1))
-    X, _ = domain.axes
-    around = Condition("around", lambda u, p: u - p[X], domain.boundary(), 12)
-    problem = Problem(domain, [around])
-    first = restricted(problem, 1, 0.0, 0.5, None).conditions
-    t = first[0].region.sample(0, 60, (0, 0, 0))
-    assert {float(v) for v in t[:, 1] if v in (0.0, 0.5)} == {0.0}
-    before = _before(problem, 1, 0.0, 0.5)[0]
-    second = restricted(problem, 1, 0.5, 1.0, before).conditions
-    assert [c.name for c in second] == ["around", "around, continued"]
-    x = second[0].region.sample(0, 60, (0, 0, 0))
-    assert not bool((x[:, 1] == 0.5).any())
-    assert bool((x[:, 1] == 1.0).any())
-    assert bool((second[1].region.sample(0, 9, (0, 0, 0))[:, 1] == 0.5).all())
-
-
-# ---------------------------------------------------------------------------------------------
-# The networks as one
-# ---------------------------------------------------------------------------------------------
-
-
-def _piecewise(problem, axis, edges):
-    slabs = [restricted(problem, axis, a, b, None) for a, b in pairwise(edges)]
-    parts = [build_network(slab, MLP((5, 4)), 7 + i) for i, slab in enumerate(slabs)]
-    return Piecewise(parts, axis, edges[1:-1]), parts
-
-
-def test_each_slab_has_the_values_of_its_network():
-    whole, parts = _piecewise(_heat(), 1, (0.0, 0.5, 1.5, 2.0))
-    theta = whole.initial
-    x = torch.tensor([[0.3, 0.2], [0.6, 0.5], [0.1, 1.4], [0.9, 2.0]], dtype=torch.float64)
-    got, own = whole(theta, x), theta.split([part.parameters for part in parts])
-    for row, slab in enumerate((0, 1, 1, 2)):
-        torch.testing.assert_close(got[row], parts[slab](own[slab], x[row : row + 1])[0])
-
-
-def test_rows_of_the_jacobian_are_those_of_the_own_slab():
-    case = heat_case(20)
-    whole, parts = _piecewise(case.problem, 1, (0.0, 0.4, 1.0))
-    points = [c.region.sample(0, c.points, (0, 0, i)) for i, c in enumerate(case.problem.conditions)]
-    weights = torch.ones(3, dtype=torch.float64)
-    collocation = Collocation(case.problem, whole, points, weights)
-    theta = whole.initial
-    rows = FactoredJacobian(collocation, theta, collocation.scale).dense()
-    direction = torch.randn(len(theta), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    ahead, behind = (collocation.residual(theta + h * direction) for h in (1e-6, -1e-6))
-    naive = collocation.scale * (ahead - behind) / 2e-6
-    torch.testing.assert_close(rows @ direction, naive, rtol=1e-6, atol=1e-7)
-    early = torch.cat([batch.points[:, 1] < 0.4 for batch in collocation.batches])
-    first = parts[0].parameters
-    assert float(rows[early][:, first:].abs().max()) == 0
-    assert float(rows[~early][:, :first].abs().max()) == 0
 
 
 # ---------------------------------------------------------------------------------------------
@@ -262,9 +45,8 @@ def test_a_run_marches_through_all_slabs(tmp_path):
     trained, hook = _train(run, tmp_path)
     assert [r["step"] for r in hook.records] == list(range(1, 15))
     assert [r["slab"] for r in hook.records] == [0] * 4 + [1] * 5 + [2] * 5
-    assert len(hook.info) == 1
-    assert hook.info[0]["parameters"] == trained.network.parameters == len(trained.theta)
-    assert hook.saves == [4, 9, 14]
+    assert hook.info["parameters"] == trained.network.parameters == len(trained.theta)
+    assert hook.checkpoints == [4, 9, 14]
     assert trained.result["steps"] == 14
     assert trained.result["stop_reason"] == "max_steps"
     seconds = [r["seconds"] for r in hook.records]
@@ -295,7 +77,7 @@ def test_a_named_condition_counts_in_the_slabs_that_it_has_points_in():
         "causal": Causal(conditions=("late", "equations")),
         "adaptive_points": RAD(conditions=("late",)),
     }
-    run = RunConfig(_wave(), MLP((4,)), max_steps=4, marching=Marching(slabs=2), **changes)
+    run = RunConfig(wave(), MLP((4,)), max_steps=4, marching=Marching(slabs=2), **changes)
     first = first_stage(run, CPU)
     second = next_stage(first, "max_steps", first.start, 2, 0.0)
     assert first.run.causal.conditions == ("equations",)
@@ -371,7 +153,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(changes, after, tmp_path):
     seen = [{key: r[key] for key in keys} for r in first.records + second.records]
     assert seen == [{key: r[key] for key in keys} for r in undisturbed.records]
     assert torch.equal(resumed.theta, whole.theta)
-    assert second.info[0]["resumed"] == earlier.step
+    assert second.info["resumed"] == earlier.step
 
 
 def test_the_checkpoint_at_the_beginning_of_a_slab_is_one_to_go_on_from(tmp_path):
@@ -423,8 +205,8 @@ def test_a_bad_field_is_named_with_its_value(field, value):
 
 
 def test_edges_are_equal_or_given():
-    assert Marching(4).edges(_heat()) == (0.0, 0.5, 1.0, 1.5, 2.0)
-    assert Marching((0.1, 1.0)).edges(_heat()) == (0.0, 0.1, 1.0, 2.0)
+    assert Marching(4).edges(heat()) == (0.0, 0.5, 1.0, 1.5, 2.0)
+    assert Marching((0.1, 1.0)).edges(heat()) == (0.0, 0.1, 1.0, 2.0)
 
 
 def test_a_problem_that_cannot_be_cut_is_refused():

@@ -13,7 +13,7 @@ from sngd.objective import Objective
 from sngd.optimizers.sngd import _ESCALATION, SketchedModel
 from sngd.problems import heat as heat_problem
 from sngd.sizes import Sizes
-from sngd.train import train
+from sngd.training import train
 from sngd.trust import Outcome
 from tests.problems import CASES, heat, parameters
 from tests.ranks.harness import Collect

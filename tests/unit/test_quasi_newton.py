@@ -17,7 +17,7 @@ from sngd.objective import Objective
 from sngd.optimizers import quasi_newton
 from sngd.optimizers.quasi_newton import self_scaling, update_inverse
 from sngd.problems import burgers
-from sngd.train import train
+from sngd.training import train
 from tests.problems import heat, parameters
 from tests.quadratic import Quadratic, losses
 

@@ -8,7 +8,7 @@ import torch
 
 from sngd.collectives import LocalRanks
 from sngd.config_files import load_source
-from sngd.train import train
+from sngd.training import train
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -33,7 +33,8 @@ from sngd.checkpoint import Checkpoint, Store
 from sngd.collectives import LocalRanks
 from sngd.problems import heat
 from sngd.stopping import Stopping
-from sngd.train import train
+from sngd.training import train
+from tests.following import Follow
 
 CPU = torch.device("cpu")
 STEPS = 9
@@ -50,27 +51,6 @@ KEYS = (
     "sigma_1",
     "reduction_ratio",
 )
-
-
-class Follow:
-    """A hook that keeps records, and stops the run after a step."""
-
-    def __init__(self, stop_after=None):
-        self.stop_after, self.info, self.records, self.result = stop_after, None, [], None
-
-    def start(self, info):
-        self.info = info
-
-    def step(self, record):
-        self.records.append(record)
-        if record["step"] == self.stop_after:
-            os.kill(os.getpid(), signal.SIGUSR1)  # heard during the next step, which is finished
-
-    def saved(self, path, step):
-        pass
-
-    def end(self, result):
-        self.result = result
 
 
 def _run(optimizer, problem=None, **changes) -> RunConfig:

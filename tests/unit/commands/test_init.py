@@ -9,7 +9,7 @@ from sngd.cli import main
 from sngd.collectives import LocalRanks
 from sngd.config_files import load_source
 from sngd.exit_codes import USER_ERROR
-from sngd.train import train
+from sngd.training import train
 
 
 def test_the_file_trains_as_it_is(tmp_path, capsys):

@@ -6,6 +6,7 @@ import re
 import pytest
 
 import sngd
+from sngd import cli
 from sngd.cli import main
 from sngd.commands.overview import COMMANDS, chosen
 
@@ -29,6 +30,10 @@ def test_sngd_alone_and_help_list_every_command(capsys):
     for words in (["help"], ["--help"], ["-h"]):
         assert answer(capsys, *words) == (0, alone)
     assert max(map(len, alone.splitlines())) <= 110
+
+
+def test_what_is_listed_is_what_there_is():
+    assert list(cli.COMMANDS) == NAMES
 
 
 def test_the_version_is_that_of_the_package(capsys):
