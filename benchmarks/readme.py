@@ -1,4 +1,4 @@
-"""The tables of README.md, written from benchmarks/results between <!-- NAME --> and <!-- /NAME -->.
+"""The tables of README.md, written from benchmarks/results between <!-- NAME: … --> and <!-- /NAME -->.
 
 Run: python -m benchmarks.readme
 """
@@ -190,9 +190,9 @@ def rewritten(text: str, found: Mapping[str, str]) -> str:
         ValueError: a mark is missing, or there twice.
     """
     for name, content in found.items():
-        pattern = re.compile(rf"(<!-- {name} .*?-->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise ValueError(f"the text must hold <!-- {name} … --> and <!-- /{name} --> once")
+            raise ValueError(f"the text must hold <!-- {name}: … --> and <!-- /{name} --> once")
         text = pattern.sub(lambda match, new=content: f"{match[1]}\n{new}\n{match[2]}", text)  # type: ignore[misc]
     return text
 
