@@ -65,9 +65,9 @@ class Layers:
 
     generator: torch.Generator
     factorized: bool = False
-    shapes: list[tuple[int, int]] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
-    biases: list[Tensor] = field(default_factory=list)
+    shapes: list[tuple[int, int]] = field(default_factory=list, init=False)
+    weights: list[Tensor] = field(default_factory=list, init=False)
+    biases: list[Tensor] = field(default_factory=list, init=False)
 
     def dense(self, weight: Tensor, bias: Tensor | None = None) -> Dense:
         """A dense layer.
@@ -93,7 +93,7 @@ class Layers:
         return self.dense(self.draw(out, width) * bound)
 
     def draw(self, *shape: int) -> Tensor:
-        """Numbers uniform in ±1."""
+        """Numbers uniform in ±1, of a shape."""
         return 2 * torch.rand(*shape, generator=self.generator, dtype=torch.float64) - 1
 
     def vector(self, start: Tensor) -> int:
@@ -122,7 +122,7 @@ def layers_of(seed: int, factorized: bool) -> Layers:
 
 
 def stack(layers: list[Dense], derivatives: Derivatives) -> Callable[[Pass, Tensor], Tensor]:
-    """Dense layers with a pointwise function between them."""
+    """Dense layers with a pointwise function between them: (C, n, in) → (C, n, out)."""
 
     def body(run: Pass, h: Tensor) -> Tensor:
         for number, layer in enumerate(layers):
