@@ -61,13 +61,16 @@ class Layers:
         factorized: dense layers get factorised weights, W = diag(e^s) V with s and V trained (random weight
             factorisation, Wang, Wang, Seidman, Perdikaris 2022, arXiv 2210.01274). A unit's bias shares its
             scale.
+        shapes: (out, in) of the layers so far.
+        weights: their weights, (out, in) each.
+        biases: their biases, (out,) each.
     """
 
     generator: torch.Generator
     factorized: bool = False
-    shapes: list[tuple[int, int]] = field(default_factory=list, init=False)
-    weights: list[Tensor] = field(default_factory=list, init=False)
-    biases: list[Tensor] = field(default_factory=list, init=False)
+    shapes: list[tuple[int, int]] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    biases: list[Tensor] = field(default_factory=list)
 
     def dense(self, weight: Tensor, bias: Tensor | None = None) -> Dense:
         """A dense layer.

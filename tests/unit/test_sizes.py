@@ -14,7 +14,7 @@ FUNCTION_LINES = 60
 LONG_FILES: dict[str, str] = {}
 # path::function: why it is longer
 LONG_FUNCTIONS = {
-    "sngd/problems/cavity.py::cavity": "one problem: its equations, conditions and corner terms read together",
+    "sngd/problems/cavity.py::cavity": "one problem: equations, conditions and corner terms read together",
     "sngd/problems/schroedinger.py::schroedinger": "one problem: its equations and conditions read together",
 }
 
@@ -54,5 +54,5 @@ def test_functions_are_short():
 
 
 def test_lines_of_a_function_are_counted_whole():
-    text = "class A:\n    def one(self):\n        x = (\n            1\n        )\n        return x\n\n\ndef two(): ...\n"
+    text = "class A:\n  def one(self):\n    x = (\n      1\n    )\n    return x\n\ndef two(): ...\n"
     assert functions(text) == {"one": 5, "two": 1}
