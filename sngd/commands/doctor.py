@@ -24,6 +24,7 @@ from sngd.commands.saying import table_console
 from sngd.flags import Parser
 from sngd.launcher import unlaunched
 from sngd.sizes import available_bytes
+from sngd.version import commit, version
 
 __all__ = ["Finding", "doctor", "doctor_parser", "findings"]
 
@@ -90,6 +91,7 @@ def findings(trial: bool) -> Iterator[Finding]:
     Args:
         trial: train, on one rank and on two.
     """
+    yield Finding("sngd", "fine", ", commit ".join(filter(None, (version(), commit()))))
     yield _torch()
     yield _processor()
     yield _gpus()
