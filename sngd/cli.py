@@ -24,7 +24,7 @@ COMMANDS = {
     "resume": ("commands.runs", "resume"),
     "status": ("commands.status", "status"),
     "submit": ("submit", "submit"),
-    "eval": ("commands.results", "evaluate"),
+    "eval": ("commands.evaluation", "evaluate"),
     "plot": ("commands.results", "plot"),
     "export": ("commands.results", "export"),
     "bench": ("bench.command", "bench"),

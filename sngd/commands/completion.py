@@ -19,11 +19,12 @@ from sngd.bench.command import bench_parser
 from sngd.bench.suites import SUITES
 from sngd.commands import shell_words
 from sngd.commands.doctor import doctor_parser
+from sngd.commands.evaluation import eval_parser
 from sngd.commands.init import init_parser
 from sngd.commands.overview import COMMANDS
 from sngd.commands.plan import plan_parser
 from sngd.commands.problems import problems_parser
-from sngd.commands.results import eval_parser, export_parser, plot_parser
+from sngd.commands.results import export_parser, plot_parser
 from sngd.commands.runs import resume_parser, train_parser
 from sngd.commands.status import status_parser
 from sngd.config import flags_of
