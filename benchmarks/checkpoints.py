@@ -29,7 +29,6 @@ from torch.distributed import checkpoint as dcp  # noqa: TID251
 from benchmarks.results import write
 from sngd import MLP, SNGD, Adam, RunConfig
 from sngd.assembly import build_objective
-from sngd.bench.machine import commit
 from sngd.checkpoint import Checkpoint, copied
 from sngd.collectives import LocalRanks
 from sngd.composite import build_network
@@ -38,6 +37,7 @@ from sngd.keeping import Keeper
 from sngd.objective import Objective
 from sngd.optimizers import Stepper
 from sngd.problems import heat
+from sngd.version import commit
 
 DEVICE = torch.device("cpu")
 CADENCES = (1, 10)  # steps between two checkpoints

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.results import write
-from sngd.bench.machine import commit
+from sngd.version import commit
 from tests.faults.kills import campaign, undisturbed
 from tests.faults.starts import Forks
 

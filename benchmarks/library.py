@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import RESULTS, write
-from sngd.bench.machine import commit, device_slug, machine
+from sngd.bench.machine import device_slug, machine
 from sngd.bench.store import MILESTONES, milestone_name
 from sngd.tracking import read_history, write_whole
+from sngd.version import commit
 
 ROOT = Path(__file__).parents[1]
 BEST = ROOT / "sngd" / "problems" / "best.json"

@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from sngd.tracking.config import Tracking
     from sngd.training import Trained, train
 
+    __version__: str
+
 __all__ = [
     "ENGD",
     "ENGDW",
@@ -191,6 +193,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from sngd.version import version
+
+        return version()
     if name not in _HOMES:
         raise AttributeError(f"module 'sngd' has no attribute {name!r}")
     found = getattr(importlib.import_module(_HOMES[name]), name)

@@ -176,7 +176,7 @@ def _neg(z: Tensor, order: int) -> list[Tensor]:
 
 
 def reciprocal_derivatives(z: Tensor, order: int) -> list[Tensor]:
-    """1/z and its derivatives (−1)^m m! z^{−m−1}."""
+    """1/z and its derivatives (−1)^m m! z^{−m−1} up to m = order, each of the shape of z."""
     return [(-1) ** m * math.factorial(m) * z ** (-m - 1) for m in range(order + 1)]
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import torch
 import torch.distributed as dist
 
 from sngd.addresses import listener, on_one_machine, pick_interfaces, resolved, source_towards
@@ -122,7 +123,14 @@ def host_store(address: str, port: int, alone: bool, timeout: timedelta) -> dist
     with listener(address, port, alone) as opened:
         port = opened.getsockname()[1]
         return dist.TCPStore(
-            address, port, None, True, timeout, wait_for_workers=False, master_listen_fd=opened.detach()
+            address,
+            port,
+            None,
+            True,
+            timeout,
+            wait_for_workers=False,
+            master_listen_fd=opened.detach(),
+            use_libuv=torch.__version__ >= "2.8",  # before, libuv's store opened its socket itself
         )
 
 

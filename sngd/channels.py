@@ -37,7 +37,7 @@ def pointwise(z: Tensor, rules: TaylorRules, derivatives: Derivatives) -> Tensor
 
 
 def product(a: Tensor, b: Tensor, rules: TaylorRules) -> Tensor:
-    """∂^α(ab) = Σ_{B⊆α} ∂^B a ∂^{α∖B} b on all channels (Leibniz).
+    """∂^α(ab) = Σ_{B⊆α} ∂^B a ∂^{α∖B} b on all channels (Leibniz), (C, n, w).
 
     The terms are those of the square, (a²)_α = 2 a a_α + 2 Σ c a_B a_A over the partitions of α into two
     blocks: with two fields each of them stands for c (a_B b_A + a_A b_B). Of Δ they are a Δb + 2 Σ_i a_i b_i

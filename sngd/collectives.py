@@ -165,7 +165,7 @@ class TorchRanks:
         return Pending(result, finish)
 
     def sum(self, x: Tensor, what: str) -> Tensor:
-        """Sum x over ranks, in place.
+        """Sum x of any shape over ranks, in place.
 
         Raises:
             ValueError: x is not contiguous.
@@ -185,7 +185,7 @@ class TorchRanks:
         return everyone
 
     def start_sum(self, x: Tensor, what: str) -> Pending:
-        """Begin to sum x over ranks, in place; wait() gives x.
+        """Begin to sum x of any shape over ranks, in place; wait() gives x.
 
         Raises:
             ValueError: x is not contiguous.

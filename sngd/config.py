@@ -25,7 +25,7 @@ from sngd.optimizers import OPTIMIZERS, SNGD, Adam, AnyOptimizer, named
 from sngd.problem import Problem
 from sngd.tracking.config import Tracking
 
-__all__ = ["RunConfig", "describe", "parse_overrides"]
+__all__ = ["RunConfig", "describe", "flags_of", "parse_overrides"]
 
 # Beyond it a memory is no number of bytes, and a time none that torch waits for.
 _GREATEST = 1e9
@@ -41,7 +41,7 @@ class RunConfig:
             torch.nn.Module stands for Module(it).
         optimizer: how it is trained; a name of `sngd.optimizers.OPTIMIZERS` takes that one's defaults.
         warmup: what takes the first steps, before the optimizer goes on from where they lead.
-        warmup_steps: how many steps those are; 0 for none.
+        warmup_steps: steps of `warmup`; 0 for none.
         seed: of initial parameters, collocation points and test matrices.
         balance: shift weight towards conditions that lag behind, once a step.
         resample_every: draw new collocation points every so many steps; 0 keeps the first set.
@@ -243,6 +243,15 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
         SystemExit: with code 2, for an unknown flag or a value of the wrong type, after saying so.
     """
     run, arguments = _choose_optimizer(run, arguments)
+    about = (
+        "Fields of this config with their values; `sngd train --help` tells of --ranks, --quiet, --resume."
+    )
+    given: Any = tyro.cli(flags_of(run), args=arguments, prog=program, description=about)
+    return dataclasses.replace(run, **{f.name: getattr(given, f.name) for f in dataclasses.fields(given)})
+
+
+def flags_of(run: RunConfig) -> type:
+    """A dataclass of the fields that flags can replace, its defaults those of a run."""
     hints = get_type_hints(RunConfig, include_extras=True)
     hints["network"] = Annotated[NetworkConfig, tyro.conf.AvoidSubcommands]  # modules have no flags
     left_out = {"problem"} | ({"network"} if isinstance(run.network, (Mapping, Module)) else set())
@@ -251,8 +260,7 @@ def parse_overrides(run: RunConfig, arguments: list[str], program: str) -> RunCo
         "Flags", [(name, hints[name], dataclasses.field(default=getattr(run, name))) for name in names]
     )
     flags.__doc__ = RunConfig.__doc__
-    given: Any = tyro.cli(flags, args=arguments, prog=program, description="")
-    return dataclasses.replace(run, **{name: getattr(given, name) for name in names})
+    return flags
 
 
 def _choose_optimizer(run: RunConfig, arguments: list[str]) -> tuple[RunConfig, list[str]]:

@@ -41,7 +41,7 @@ def check_finite(x: Tensor, what: str) -> None:
     """Refuse what cannot be decomposed.
 
     Args:
-        x: any tensor that is the same on every rank.
+        x: of any shape, the same on every rank.
         what: it is, for the message.
 
     Raises:

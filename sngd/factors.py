@@ -214,7 +214,15 @@ class Factors:
 
 
 def kernel_block(a: Factors, b: Factors) -> Tensor:
-    """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P."""
+    """J_a J_bᵀ = Σ_l Σ_{c,c'} (D_c D_c'ᵀ) ∘ (H_c H_c'ᵀ), with the biases' D_0 D_0ᵀ; no array of width P.
+
+    Args:
+        a: of some points, whose rows are #a.
+        b: of others.
+
+    Returns:
+        (#a, #b).
+    """
     (ma, qa), (mb, qb) = a.cotangents[0].shape[1:3], b.cotangents[0].shape[1:3]
     channels = max(len(h) for h in b.inputs)
     total = a.inputs[0].new_zeros(ma, qa, channels * mb, qb)

@@ -47,7 +47,7 @@ def differentiable_fields_at(
     x: Tensor,
     known: Mapping[str, float] | None = None,
 ) -> Tensor:
-    """As `fields_at`, with gradients where theta has them."""
+    """As `fields_at`, (m, fields), with gradients where theta has them."""
     rules = TaylorRules(problem.value_channels)
     z = network.forward(theta, network.embed(x, rules.channels), rules)
     count = len(problem.outputs)
@@ -59,7 +59,7 @@ def differentiable_fields_at(
 
 
 def coefficient_values(problem: Problem, theta: Tensor) -> dict[str, float]:
-    """The unknown coefficients at θ, whose parameters are its last entries."""
+    """The unknown coefficients at θ (P,), whose parameters are its last entries."""
     unknowns = problem.unknowns
     if not unknowns:
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from sngd.launcher import Launch
 from sngd.standing import CONFIG, HISTORY, RESULT, read
 from sngd.stopping import RESUMABLE
 from sngd.tracking import write_whole
+from sngd.version import commit, version
 
 if TYPE_CHECKING:
     from sngd.ranks import Ranks
@@ -268,10 +268,11 @@ def unwritable(folder: Path, error: OSError) -> str:
     )
 
 
-def versions() -> dict[str, str]:
-    """Of what a run depends on."""
+def versions() -> dict[str, str | None]:
+    """Of what a run depends on; `commit` is that of a checkout."""
     return {
-        "sngd": importlib.metadata.version("sngd"),
+        "sngd": version(),
+        "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -246,7 +246,7 @@ def _powers(power: Tensor) -> Derivatives:
 
 
 def add_up(terms: Iterable[Tensor]) -> Tensor:
-    """Their sum, without the addition to 0 that Python's sum begins with."""
+    """Their sum, of their shape, without the addition to 0 that Python's sum begins with."""
     return functools.reduce(operator.add, terms)
 
 
@@ -255,7 +255,7 @@ def _times(many: float, term: Tensor) -> Tensor:
 
 
 def sum_of_parts(derivative: Callable[[Channel], Tensor], channel: Laplacian) -> Tensor:
-    """A collapsed derivative from the plain ones."""
+    """A collapsed derivative (n,) from the plain ones."""
     return add_up(_times(many, derivative(alpha)) for alpha, many in parts(channel).items())
 
 

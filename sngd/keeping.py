@@ -172,7 +172,7 @@ def random_states(ranks: Ranks, device: torch.device) -> Tensor:
 
 
 def restore_random_state(states: Tensor, rank: int, device: torch.device) -> None:
-    """Take up a rank's generators; that of another rank where there are more ranks than before."""
+    """Take up a rank's generators from (R, bytes); those of another rank where there are more than before."""
     if not len(states):
         return
     own, length = states[rank % len(states)], len(torch.get_rng_state())

@@ -64,7 +64,7 @@ class AnyNetwork(Protocol):
         """Output channels (C, n, outputs), keeping nothing."""
 
     def record(self, theta: Tensor, h: Any, rules: TaylorRules) -> Any:
-        """The forward pass with what the reverse pass needs, an `AnyTape`."""
+        """The forward pass with what the reverse pass needs, an `AnyTape` of outputs (C, n, outputs)."""
 
     def pull_back(self, theta: Tensor, tape: Any, d_out: Tensor, rules: TaylorRules) -> list[Tensor]:
         """Cotangents D_l of every layer from those of the outputs (C, n, q, outputs)."""

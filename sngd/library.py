@@ -99,11 +99,27 @@ def config_path(text: str) -> Path:
     """The file that CONFIG of a command means: a path, or problems:NAME.
 
     Raises:
-        ValueError: the library has no such name; the message names those that are near, and all.
+        ValueError: the library has no such name, and the message names those that are near, and all; or there
+            is no such file, and the message says what may be meant.
     """
-    if not text.startswith(PREFIX):
-        return Path(text)
-    return _path(text.removeprefix(PREFIX))
+    if text.startswith(PREFIX):
+        return _path(text.removeprefix(PREFIX))
+    path = Path(text)
+    try:
+        if path.is_file() or not (meant := _meant(text, path)):
+            return path
+    except OSError:  # a name that is too long: told by whoever opens it
+        return path
+    raise ValueError(f"config file {text!r} does not exist: {meant}")
+
+
+def _meant(text: str, path: Path) -> str:
+    """What a path that is no file may be meant for; empty where nobody knows."""
+    if (path / "config.json").is_file():
+        return f"it is a run folder, `sngd resume {text}` goes on, {text}/config.json stands for a new run"
+    if Path(f"{text}.py").is_file():
+        return f"did you mean {text}.py?"
+    return f"did you mean {PREFIX}{text}?" if text in names() else ""
 
 
 def entry(name: str) -> Entry:

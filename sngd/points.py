@@ -67,14 +67,14 @@ class Points:
         return self._axes[index]
 
     def with_coefficients(self, coefficients: Mapping[str, Tensor]) -> Points:
-        """The same points with other coefficients."""
+        """The same points with other coefficients, (n,) each."""
         other = copy.copy(self)
         other._coefficients = coefficients
         return other
 
     @property
     def data(self) -> Mapping[str, Tensor]:
-        """Values that are known at the points, by name."""
+        """Values that are known at the points, (n,) each, by name."""
         return {name: self._known[:, i] for i, name in enumerate(self.columns) if not name.startswith(NORMAL)}
 
     @property

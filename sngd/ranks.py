@@ -31,7 +31,7 @@ class Pending:
         self._result, self._finish = result, finish
 
     def wait(self) -> Tensor:
-        """The result; a second call returns it at once."""
+        """The result, of the shape that the call tells; a second call returns it at once."""
         if self._finish is not None:
             self._finish()
             self._finish = None
@@ -60,7 +60,7 @@ class Ranks(Protocol):
         ...
 
     def sum(self, x: Tensor, what: str) -> Tensor:
-        """Sum a contiguous x over ranks, in place."""
+        """Sum a contiguous x of any shape over ranks, in place."""
         ...
 
     def gather(self, x: Tensor, what: str) -> Tensor:
@@ -68,7 +68,7 @@ class Ranks(Protocol):
         ...
 
     def start_sum(self, x: Tensor, what: str) -> Pending:
-        """Begin to sum a contiguous x over ranks, in place; wait() gives x."""
+        """Begin to sum a contiguous x of any shape over ranks, in place; wait() gives x."""
         ...
 
     def start_scatter_sum(self, x: Tensor, what: str) -> Pending:

@@ -52,7 +52,7 @@ class Schedule:
         return float(every) if every > 1 else 0.0
 
     def begin(self, theta: Tensor) -> State:
-        """The state that a run starts from."""
+        """The state that a run starts from, at θ (P,)."""
         if self.known is not None:
             self.known.before(1)
         state = self.objective.evaluate_new_points(theta)

@@ -75,11 +75,11 @@ class Stage:
         return _joined(self.whole, self.networks)
 
     def until(self, theta: Tensor) -> Tensor:
-        """Parameters of `reached` from this stage's own."""
+        """Parameters of `reached` from this stage's own (P,), one after another."""
         return torch.cat([self.earlier, theta]) if len(self.earlier) else theta
 
     def all(self, theta: Tensor) -> Tensor:
-        """Parameters of `joined` from this stage's own."""
+        """Parameters of `joined` from this stage's own (P,), one after another."""
         rest = [_start(self.whole, network, theta) for network in self.networks[self.number + 1 :]]
         return torch.cat([self.until(theta), *rest]) if rest else self.until(theta)
 

@@ -20,7 +20,7 @@ from sngd.config_files import load_source
 from sngd.flags import Parser, refuse_repeated
 from sngd.library import config_path
 
-__all__ = ["render", "slurm_time", "submit"]
+__all__ = ["render", "slurm_time", "submit", "submit_parser"]
 
 _COMMON = 'source "$SLURM_SUBMIT_DIR/slurm/common.sh"'
 # What the ranks have to finish a step and write a checkpoint before the time limit.
@@ -37,11 +37,7 @@ def submit(given: list[str]) -> int:
     Raises:
         ValueError: a mistake in the config, a flag or an option, or sbatch is missing or refuses.
     """
-    parser = _parser()
-    if not given or given[0] in ("-h", "--help"):
-        parser.print_help()
-        return 0 if given else 2
-    options, flags = parser.split(given)
+    options, flags = submit_parser().split(given)
     config = config_path(options.config)
     runs = _check(config, flags, f"sngd submit {options.config}")
     if config.suffix == ".txt" and options.array is None:
@@ -62,11 +58,19 @@ def submit(given: list[str]) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def submit_parser() -> Parser:
+    """The parser of `sngd submit`; fields of CONFIG are what it leaves over."""
     parser = Parser(
         prog="sngd submit",
+        usage="sngd submit CONFIG [options] [--FIELD VALUE ...]",
         description="Submit the run that CONFIG defines to Slurm, to be trained by `sngd train CONFIG "
         "[flags]` on every GPU of its nodes. What is not listed here is a flag of sngd train.",
+        examples={
+            "submit mypde.py --gpus-per-node 8 --dry-run": "look at the batch script first",
+            "submit mypde.py --nodes 4 --gpus-per-node 8 --time 2h": "32 ranks, a GPU each",
+            "submit mypde.py --gpus-per-node 8 --time 12h --preemptible": "requeued until it is done",
+            "submit mypde.py --cpus-per-task 16 --array 0-9": "ten seeds, on the cores of a node each",
+        },
         add_help=False,
     )
     add = parser.add_argument
@@ -75,17 +79,17 @@ def _parser() -> Parser:
         metavar="CONFIG",
         help="a Python file that assigns run, problems:NAME, or a .txt file: CONFIG [flags] a line",
     )
-    add("--nodes", type=int, default=1, help="how many nodes (default 1)")
-    add("--gpus-per-node", type=int, help="GPUs of a node, each for one rank")
-    add("--ranks-per-node", type=int, help="ranks of a node where it is not one for each GPU")
-    add("--cpus-per-task", type=int, help="CPU cores of a node; one rank each where there are no GPUs")
+    add("--nodes", type=int, default=1, metavar="N", help="how many nodes (default 1)")
+    add("--gpus-per-node", type=int, metavar="N", help="GPUs of a node, each for one rank")
+    add("--ranks-per-node", type=int, metavar="N", help="ranks of a node where it is not one for each GPU")
+    add("--cpus-per-task", type=int, metavar="N", help="CPU cores of a node; a rank each without GPUs")
     add("--time", default="2h", help="time limit: 2h (default), 90m, 1d12h, or Slurm's 2:00:00")
     for option in ("--partition", "--account", "--qos", "--constraint"):
-        add(option, help="as for sbatch")
-    add("--mem", help="memory of a node, as for sbatch: 64G")
+        add(option, metavar="NAME", help="as for sbatch")
+    add("--mem", metavar="SIZE", help="memory of a node, as for sbatch: 64G")
     add("--array", help="one run for each seed: 0-9, 0-9%%4; or for each line of a .txt file (default all)")
     add("--preemptible", action="store_true", help="go on after preemption and time limits until it is done")
-    add("--job-name", help="default: the name of CONFIG")
+    add("--job-name", metavar="NAME", help="default: the name of CONFIG")
     add("--dry-run", action="store_true", help="print the batch script, submit nothing")
     return parser
 

@@ -163,7 +163,7 @@ def search_damping(
     Args:
         model: the linear model.
         damping: last λ > 0.
-        evaluate: z → trial.
+        evaluate: z → trial, z with one number for each unknown of the model.
         corrections: most corrections per candidate.
         acceptance: least ρ.
 
@@ -191,7 +191,7 @@ def line_search(
 
     Args:
         model: the linear model.
-        direction: full step z.
+        direction: full step z, one number for each unknown of the model.
         evaluate: z → trial.
         damping: λ that the direction was solved with.
         halvings: j = 0 … halvings.

@@ -61,6 +61,9 @@ class Layers:
         factorized: dense layers get factorised weights, W = diag(e^s) V with s and V trained (random weight
             factorisation, Wang, Wang, Seidman, Perdikaris 2022, arXiv 2210.01274). A unit's bias shares its
             scale.
+        shapes: (out, in) of the layers so far.
+        weights: their weights, (out, in) each.
+        biases: their biases, (out,) each.
     """
 
     generator: torch.Generator
@@ -93,7 +96,7 @@ class Layers:
         return self.dense(self.draw(out, width) * bound)
 
     def draw(self, *shape: int) -> Tensor:
-        """Numbers uniform in ±1."""
+        """Numbers uniform in ±1, of a shape."""
         return 2 * torch.rand(*shape, generator=self.generator, dtype=torch.float64) - 1
 
     def vector(self, start: Tensor) -> int:
@@ -122,7 +125,7 @@ def layers_of(seed: int, factorized: bool) -> Layers:
 
 
 def stack(layers: list[Dense], derivatives: Derivatives) -> Callable[[Pass, Tensor], Tensor]:
-    """Dense layers with a pointwise function between them."""
+    """Dense layers with a pointwise function between them: (C, n, in) → (C, n, out)."""
 
     def body(run: Pass, h: Tensor) -> Tensor:
         for number, layer in enumerate(layers):

@@ -16,7 +16,7 @@ from sngd.bench import suites
 from sngd.bench.definition import START_SECONDS, Job, Suite, jobs_of
 from sngd.bench.figures import draw_suite
 from sngd.bench.links import possible, probe_links
-from sngd.bench.machine import commit, device_slug, machine
+from sngd.bench.machine import device_slug, machine
 from sngd.bench.projection import project_all
 from sngd.bench.report import write_report
 from sngd.bench.runner import run_job
@@ -29,21 +29,27 @@ from sngd.devices import pick_device
 from sngd.exit_codes import INTERRUPTED, USER_ERROR
 from sngd.flags import Parser
 from sngd.launcher import Launch
+from sngd.version import commit
 
-__all__ = ["bench"]
+__all__ = ["bench", "bench_parser"]
 
 _WIDE = 130  # columns that a table takes where nobody has set a width
 
 
-def _parser() -> Parser:
+def bench_parser() -> Parser:
+    """The parser of `sngd bench`."""
     lines = [f"  {name:10s} {suite.about}" for name, suite in suites.SUITES.items()]
     parser = Parser(
         prog="sngd bench",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run a suite of optimizers × problems × seeds; what is stored already is not run again.",
+        description="Run a suite of optimizers × problems × seeds in a checkout of the project, and write "
+        "tables and pictures. What is stored already is not run again.",
         epilog="suites:\n"
         + "\n".join(lines)
         + "\n  report     write README.md and pictures from what is stored",
+        examples={
+            "bench quick": "a look at everything in five minutes",
+            "bench rivals --only heat --dry-run": "what would be run, and for how long",
+        },
     )
     add = parser.add_argument
     add("suite", metavar="SUITE", help="a name from below, or report")
@@ -52,8 +58,19 @@ def _parser() -> Parser:
     add("--optimizers", nargs="+", default=[], metavar="LABEL", help="only these entries of the suite")
     add("--threads", type=int, default=1, metavar="N", help="threads of a process (default 1)")
     add("--seconds-scale", type=float, default=1.0, metavar="X", help="budgets times X")
-    add("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    add("--folder", type=Path, default=Path("benchmarks"), help="holds results/ and README.md")
+    add(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help='"auto" (default): a GPU if there is one',
+    )
+    add(
+        "--folder",
+        type=Path,
+        default=Path("benchmarks"),
+        metavar="PATH",
+        help="holds results/ and README.md (default benchmarks)",
+    )
     add("--fresh", action="store_true", help="forget what is stored of these runs")
     add("--retry", action="store_true", help="forget those of them that failed")
     add("--dry-run", action="store_true", help="list the runs and the longest time they may take")
@@ -66,7 +83,7 @@ def bench(given: Sequence[str]) -> int:
     Raises:
         ValueError: a mistake of the user's.
     """
-    parser = _parser()
+    parser = bench_parser()
     if not given:
         parser.print_help()
         return USER_ERROR

@@ -87,7 +87,7 @@ def _copied(x: Tensor) -> Tensor:
 
 
 def decode(plain: Any, tensors: dict[str, Tensor]) -> Any:
-    """The value that was encoded.
+    """The value that was encoded, with its tensors of any shape.
 
     Raises:
         ValueError: this is no encoded value.

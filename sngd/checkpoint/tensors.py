@@ -96,7 +96,7 @@ def _alone(x: Tensor) -> Tensor:
 
 
 def read_tensors(folder: Path, index: Index) -> dict[str, Tensor]:
-    """The tensors of an index, whole, whoever wrote them.
+    """The tensors of an index, of the shapes that it tells, whole, whoever wrote them.
 
     Raises:
         ValueError: index or files are damaged.

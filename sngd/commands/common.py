@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -94,14 +94,14 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def result_parser(command: str, description: str) -> Parser:
+def result_parser(command: str, description: str, examples: Mapping[str, str]) -> Parser:
     """A parser of `sngd COMMAND RUN` that looks at parameters of a run."""
-    parser = run_folder_parser(command, description)
+    parser = run_folder_parser(command, description, examples=examples)
     parser.add_argument(
         "--checkpoint",
         default="last",
         metavar="WHICH",
-        help='"last" (default), "best" or a step that is kept',
+        help='parameters to take: "last" (default), "best" or a step that `sngd status RUN` lists',
     )
     return parser
 

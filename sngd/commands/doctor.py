@@ -24,8 +24,9 @@ from sngd.commands.saying import table_console
 from sngd.flags import Parser
 from sngd.launcher import unlaunched
 from sngd.sizes import available_bytes
+from sngd.version import commit, version
 
-__all__ = ["Finding", "doctor", "findings"]
+__all__ = ["Finding", "doctor", "doctor_parser", "findings"]
 
 _OLDEST = (2, 6)  # torch, as pyproject.toml has it
 _WIDE = 140  # columns of the table where there is no terminal
@@ -52,15 +53,22 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(given: list[str]) -> int:
-    """The command `sngd doctor`; 1 where something is wrong."""
+def doctor_parser() -> Parser:
+    """The parser of `sngd doctor`."""
     parser = Parser(
         prog="sngd doctor",
         description="Look at torch, devices, memory, ranks, MPI, DeepSpeed, trackers and Slurm, and say what "
-        "to do. It trains two small runs in a temporary folder, the second on two ranks.",
+        "to do. It trains two small runs in a temporary folder, the second on two ranks. Exit code 1 where "
+        "something would fail a run; what is only absent does not.",
+        examples={"doctor": "half a minute", "doctor --no-trial": "a few seconds"},
     )
     parser.add_argument("--no-trial", action="store_true", help="train nothing")
-    options = parser.parse_args(given)
+    return parser
+
+
+def doctor(given: list[str]) -> int:
+    """The command `sngd doctor`; 1 where something is wrong."""
+    options = doctor_parser().parse_args(given)
     console = table_console(_WIDE)
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "", "found", "what to do"):
@@ -83,6 +91,7 @@ def findings(trial: bool) -> Iterator[Finding]:
     Args:
         trial: train, on one rank and on two.
     """
+    yield Finding("sngd", "fine", ", commit ".join(filter(None, (version(), commit()))))
     yield _torch()
     yield _processor()
     yield _gpus()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 from sngd.flags import Parser
 
-__all__ = ["init"]
+__all__ = ["init", "init_parser"]
 
+# Modules that configs and sngd import.
+_TAKEN = ("matplotlib", "numpy", "rich", "scipy", "sngd", "torch", "tyro")
 _TEXT = '''"""A heat equation, to be replaced by yours.
 
     sngd plan {name}              what a run will hold in memory, without running it
@@ -70,23 +74,35 @@ run = RunConfig(
 '''
 
 
+def init_parser() -> Parser:
+    """The parser of `sngd init`."""
+    parser = Parser(
+        prog="sngd init",
+        description="Write a commented config to begin with: a heat equation that trains as it is, to be "
+        "replaced by yours. Nothing is overwritten.",
+        examples={"init mypde.py": "then `sngd train mypde.py`"},
+    )
+    parser.add_argument("path", metavar="FILE", type=Path, help="the file, e.g. mypde.py")
+    return parser
+
+
 def init(given: list[str]) -> int:
     """The command `sngd init`.
 
     Raises:
         ValueError: the file cannot be written, or is there already.
     """
-    parser = Parser(
-        prog="sngd init",
-        description="Write a commented config to begin with: a heat equation, to be replaced by yours.",
-    )
-    parser.add_argument("path", metavar="FILE", type=Path, help="the file, e.g. mypde.py")
-    path = parser.parse_args(given).path
+    path = init_parser().parse_args(given).path
     if path.suffix != ".py":
         raise ValueError(f"FILE={str(path)!r} must end in .py: a config is a Python file")
+    if path.stem in _TAKEN or path.stem in sys.stdlib_module_names:
+        raise ValueError(f"FILE={str(path)!r} would be imported in place of {path.stem}: name another file")
+    if set(str(path)) & set('"\\') or not str(path).replace("\0", "").isprintable():
+        raise ValueError(f"FILE={str(path)!r} must do without quotes and backslashes: name another file")
+    name = shlex.quote(str(path))
     try:
         with path.open("x", encoding="utf-8") as stream:
-            stream.write(_TEXT.format(name=path))
+            stream.write(_TEXT.format(name=name))
     except FileExistsError:
         raise ValueError(f"FILE={str(path)!r} exists, nothing is overwritten: name another file") from None
     except (OSError, ValueError) as error:
@@ -94,5 +110,5 @@ def init(given: list[str]) -> int:
         raise ValueError(
             f"FILE={str(path)!r} cannot be written: {why}; name a file in a folder that is there"
         ) from error
-    print(f"{path} is written: it trains as it is, and says what to change\nsngd train {path}")
+    print(f"{path} is written: it trains as it is, and says what to change\nsngd train {name}")
     return 0

@@ -8,36 +8,44 @@ from sngd.assembly import own_budget, plan_memory
 from sngd.commands.common import load
 from sngd.composite import build_network
 from sngd.config import RunConfig
-from sngd.exit_codes import USER_ERROR
 from sngd.flags import Parser
 from sngd.plan_table import parse_bytes, show
 from sngd.planning import Forecast
 
-__all__ = ["plan"]
+__all__ = ["plan", "plan_parser"]
 
 # Of a number of ranks or directions.
 _DIGITS = 9
 
 
-def plan(given: list[str]) -> int:
-    """The command `sngd plan`."""
+def plan_parser() -> Parser:
+    """The parser of `sngd plan`; fields of CONFIG are what it leaves over."""
     parser = Parser(
         prog="sngd plan",
-        description="Show how the run that CONFIG defines would be arranged: memory of a rank, what is kept "
-        "and what travels, without running it. Flags replace fields of CONFIG as for sngd train.",
+        usage="sngd plan CONFIG [--ranks N] [--memory SIZE] [--rank K] [--FIELD VALUE ...]",
+        description="Show how the run that CONFIG defines would be arranged, without running it: memory of a "
+        "rank, what is kept and what travels between ranks in a step. Flags replace fields of CONFIG as for "
+        "sngd train. Exit code 2 where the memory does not do.",
+        examples={
+            "plan mypde.py": "on one process of this machine",
+            "plan problems:heat_million --ranks 64 --memory 80GB": "on 64 GPUs that need not be here",
+        },
         add_help=False,
     )
     parser.add_argument("config", metavar="CONFIG", help="as for sngd train")
-    parser.add_argument("--ranks", default="1", help="number of ranks (default 1)")
+    parser.add_argument("--ranks", default="1", metavar="N", help="number of ranks (default 1)")
     parser.add_argument(
         "--memory",
+        metavar="SIZE",
         help="of a rank: 80GB, 500MB, 1.5GiB or GB; default: memory_gb, or half of what is free here",
     )
-    parser.add_argument("--rank", help="sketch rank to start with, in place of the config's")
-    if not given or given[0] in ("-h", "--help"):
-        parser.print_help()
-        return 0 if given else USER_ERROR
-    options, flags = parser.split(given)
+    parser.add_argument("--rank", metavar="K", help="sketch rank to start with, in place of the config's")
+    return parser
+
+
+def plan(given: list[str]) -> int:
+    """The command `sngd plan`."""
+    options, flags = plan_parser().split(given)
     run, _ = load(options.config, flags, f"sngd plan {options.config}")
     ranks = _whole("--ranks", options.ranks)
     rank = None if options.rank is None else _whole("--rank", options.rank)

@@ -16,20 +16,31 @@ from sngd.config import RunConfig
 from sngd.flags import Parser
 from sngd.library import Best, Entry
 
-__all__ = ["problems"]
+__all__ = ["problems", "problems_parser"]
 
 _WIDE = 160  # columns that the table takes where there is no terminal
 _NAMED = 4  # coordinates and fields that are told by name; more are counted
 
 
-def problems(given: list[str]) -> int:
-    """The command `sngd problems`."""
+def problems_parser() -> Parser:
+    """The parser of `sngd problems`."""
     parser = Parser(
         prog="sngd problems",
-        description="The library of problems: `sngd train problems:NAME [flags]` trains one.",
+        description="The library of problems with their best known errors, or all about one of them. "
+        "problems:NAME stands for its config in all commands that take one.",
+        examples={
+            "problems": "the list",
+            "problems burgers": "equation, domain, network, budget, best known error, path of the config",
+            "train problems:burgers": "train it",
+        },
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="tell all about this one")
-    options = parser.parse_args(given)
+    return parser
+
+
+def problems(given: list[str]) -> int:
+    """The command `sngd problems`."""
+    options = problems_parser().parse_args(given)
     console = table_console(_WIDE)
     if options.name is None:
         console.print(_table([library.entry(name) for name in library.names()]))

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from sngd.commands.common import load
-from sngd.commands.saying import complain
+from sngd.commands.saying import complain, run_folder_parser
 from sngd.exit_codes import INTERRUPTED, RESUME, SUPERSEDED, USER_ERROR
-from sngd.flags import Parser
+from sngd.flags import HELP, Parser
 from sngd.folder import check_folder
 from sngd.launcher import Launch, detect
 from sngd.local_ranks import start_local_ranks
@@ -18,18 +18,29 @@ from sngd.run import execute
 from sngd.standing import CONFIG
 from sngd.stopping import TOLD_TO_END
 
-__all__ = ["rank_count", "resume", "train"]
+__all__ = ["rank_count", "resume", "resume_parser", "train", "train_parser"]
 
 # Of a number of ranks.
 _DIGITS = 6
 
 
-def train(given: list[str]) -> int:
-    """The command `sngd train`."""
+def train_parser() -> Parser:
+    """The parser of `sngd train`; fields of CONFIG are what it leaves over."""
     parser = Parser(
         prog="sngd train",
-        description="Train the run that CONFIG defines; every field of it can be replaced by a flag.",
-        epilog="`sngd train CONFIG --help` lists the fields with the values that CONFIG gives them.",
+        usage="sngd train CONFIG [--ranks N] [--quiet] [--resume] [--FIELD VALUE ...]",
+        description="Train the run that CONFIG defines. Every field of it can be replaced by a flag: --seed "
+        "1, --max-seconds 300, --network.hidden 32 32, --optimizer spring, --optimizer.rank 128.",
+        epilog="`sngd train CONFIG --help` lists the fields with the values that CONFIG gives them. Results "
+        "are written to runs/NAME-TIME, or to the folder that --run-dir names. Exit code 0: done; 2: a "
+        "mistake, told in one line; 75: stopped with a checkpoint, `sngd resume` goes on.",
+        examples={
+            "train mypde.py": "one process, all its threads",
+            "train mypde.py --ranks auto": "all GPUs, or else all cores",
+            "train mypde.py --help": "every field with its value in mypde.py",
+            "train problems:heat --max-steps 50": "a problem of the library (sngd problems)",
+            "train runs/heat-20261124-101500/config.json": "an earlier run again, in a new folder",
+        },
         add_help=False,
     )
     parser.add_argument(
@@ -38,16 +49,21 @@ def train(given: list[str]) -> int:
         help="a Python file that assigns run, problems:NAME, or a run's config.json",
     )
     parser.add_argument(
-        "--ranks", default="1", help='processes to start here: a number, or "auto" for all GPUs or cores'
+        "--ranks",
+        default="1",
+        metavar="N",
+        help='processes to start here: a number (default 1), or "auto" for all GPUs or cores',
     )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint in --run-dir, if there is one"
     )
-    if not given or given[0] in ("-h", "--help"):
-        parser.print_help()
-        return 0 if given else USER_ERROR
-    options, flags = parser.split(given)
+    return parser
+
+
+def train(given: list[str]) -> int:
+    """The command `sngd train`."""
+    options, flags = train_parser().split(given)
     launch = detect(os.environ)
     run, source = load(options.config, flags, f"sngd train {options.config}")
     if options.resume and run.run_dir is None and launch.job is None:
@@ -98,11 +114,27 @@ def rank_count(wanted: str, device: str, launch: Launch) -> int:
     return int(wanted)
 
 
+def resume_parser() -> Parser:
+    """The parser of `sngd resume`."""
+    return run_folder_parser(
+        "resume",
+        "Go on with a run that was stopped or lost, from its last whole checkpoint, as if nothing had "
+        "happened. Budget, device, precision, number of ranks, and what is kept and told may change.",
+        usage="sngd resume RUN [flags of sngd train]",
+        examples={
+            "resume runs/heat-20261124-101500": "on one process",
+            "resume runs/heat-job17 --ranks auto": "on all GPUs or cores",
+            "resume runs/heat-job17 --max-steps 2000": "further than was asked for at first",
+        },
+        add_help=False,
+    )
+
+
 def resume(given: list[str]) -> int:
     """The command `sngd resume`."""
     if not given or given[0].startswith("-"):
-        print("usage: sngd resume RUN [flags of sngd train]\n\nGo on with the run in the folder RUN.")
-        return 0 if given and given[0] in ("-h", "--help") else USER_ERROR
+        resume_parser().print_help()
+        return 0 if given and given[0] in HELP else USER_ERROR
     folder = Path(given[0])
     named = [flag for flag in given[1:] if flag.partition("=")[0] in ("--run-dir", "--run_dir")]
     if named:

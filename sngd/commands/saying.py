@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sngd.flags import Parser
 
@@ -33,8 +33,8 @@ def table_console(width: int) -> rich.console.Console:
     return console
 
 
-def run_folder_parser(command: str, description: str) -> Parser:
+def run_folder_parser(command: str, description: str, **settings: Any) -> Parser:
     """A parser of `sngd COMMAND RUN`."""
-    parser = Parser(prog=f"sngd {command}", description=description)
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    parser = Parser(prog=f"sngd {command}", description=description, **settings)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder, e.g. runs/heat-20261124-101500")
     return parser

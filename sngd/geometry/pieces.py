@@ -60,6 +60,7 @@ class Slice(Sifted):
     Args:
         shape: the shape.
         fixed: the held coordinates, {axis number: value}.
+        normals: its points carry normals of a boundary.
     """
 
     def __init__(self, shape: Shape, fixed: Mapping[int, float], normals: bool = False) -> None:

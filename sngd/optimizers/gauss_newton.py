@@ -219,7 +219,7 @@ class StepRule:
         return ("line_search", "trust_region")
 
     def rule(self, direction: Callable[[Any], Tensor] | None = None) -> Rule:
-        """The trust region, or the published line search along a direction: by default that of λ."""
+        """The trust region, or the published line search along a direction of the shape of z: that of λ."""
         if self.globalization == "trust_region":
             return TrustRegion(self.damping, self.corrections, self.acceptance)
         damping = self.fixed_damping

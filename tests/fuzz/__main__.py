@@ -20,7 +20,8 @@ import hypothesis
 import torch
 
 from benchmarks.results import RESULTS, write
-from sngd.bench.machine import commit, device_slug
+from sngd.bench.machine import device_slug
+from sngd.version import commit
 from tests.fuzz.judging import KINDS_OF_VIOLATION, Tally
 from tests.fuzz.properties import PROPERTIES, workplace
 from tests.fuzz.test_fuzz import run_property

@@ -23,6 +23,13 @@ def test_the_file_trains_as_it_is(tmp_path, capsys):
     assert result["relative_l2"] < 1e-2
 
 
+def test_a_name_with_blanks_is_quoted_where_a_shell_reads_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "my pde.py"]) == 0
+    assert capsys.readouterr().out.endswith("\nsngd train 'my pde.py'\n")
+    assert "sngd train 'my pde.py' " in (tmp_path / "my pde.py").read_text()
+
+
 def test_nothing_is_overwritten(tmp_path, capsys):
     path = tmp_path / "mypde.py"
     path.write_text("mine")
@@ -33,7 +40,15 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("mypde.txt", "must end in .py"), ("nowhere/mypde.py", "No such file"), ("a\0.py", "null byte")],
+    [
+        ("mypde.txt", "must end in .py"),
+        ("nowhere/mypde.py", "No such file"),
+        ("a\0.py", "null byte"),
+        ('a"""b.py', "without quotes"),
+        ("a\\b.py", "without quotes"),
+        ("torch.py", "in place of torch"),
+        ("json.py", "in place of json"),
+    ],
 )
 def test_a_file_that_cannot_be_is_told_in_one_line(tmp_path, capsys, name, said):
     assert main(["init", f"{tmp_path}/{name}"]) == USER_ERROR

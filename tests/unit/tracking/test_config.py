@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from sngd.cli import main
 from sngd.config import parse_overrides
@@ -86,27 +86,32 @@ def test_a_missing_package_is_an_error_before_the_first_step(
 # configs/sweep.yaml
 
 
-SWEEP = yaml.safe_load((ROOT / "configs" / "sweep.yaml").read_text())
+@pytest.fixture
+def sweep() -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml")
+    return dict(yaml.safe_load((ROOT / "configs" / "sweep.yaml").read_text()))
 
 
-def test_the_sweep_starts_our_command_with_its_parameters_as_flags() -> None:
-    assert SWEEP["command"][:3] == ["sngd", "train", "configs/heat.py"]
-    assert SWEEP["command"][-1] == "${args}"
-    assert SWEEP["method"] == "grid"
-    assert SWEEP["metric"] == {"name": "relative_l2", "goal": "minimize"}
-    assert {"seed", "optimizer.rank"} <= SWEEP["parameters"].keys()
+def test_the_sweep_starts_our_command_with_its_parameters_as_flags(sweep: dict[str, Any]) -> None:
+    assert sweep["command"][:3] == ["sngd", "train", "configs/heat.py"]
+    assert sweep["command"][-1] == "${args}"
+    assert sweep["method"] == "grid"
+    assert sweep["metric"] == {"name": "relative_l2", "goal": "minimize"}
+    assert {"seed", "optimizer.rank"} <= sweep["parameters"].keys()
 
 
-def test_every_flag_that_the_sweep_gives_is_one_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_flag_that_the_sweep_gives_is_one_of_ours(
+    sweep: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     """W&B writes --NAME=VALUE for each parameter (${args} of its sweeps)."""
     run, _ = load_source(ROOT / "configs" / "heat.py")
-    fixed = SWEEP["command"][3:-1]
+    fixed = sweep["command"][3:-1]
     assert "--tracking.wandb=online" in fixed
-    longest = max(len(parameter["values"]) for parameter in SWEEP["parameters"].values())
+    longest = max(len(parameter["values"]) for parameter in sweep["parameters"].values())
     for index in range(longest):
         chosen = {
             name: parameter["values"][index % len(parameter["values"])]
-            for name, parameter in SWEEP["parameters"].items()
+            for name, parameter in sweep["parameters"].items()
         }
         swept = parse_overrides(run, [*fixed, *(f"--{name}={value}" for name, value in chosen.items())], "x")
         assert swept.tracking.wandb == "online"
