@@ -23,3 +23,16 @@ def test_the_example_pasted_into_a_file_trains(tmp_path):
     assert result["steps"] == 3
     assert result["parameters"] == 1361
     assert result["points"] == 10240
+
+
+def test_the_tree_names_every_module():
+    """Who wants to change something finds the place, and no place that is gone."""
+    tree = README.read_text().split("## The house")[1].split("\n```\n")[0]
+    named = set(re.findall(r"(\w+)\.py\b", tree)) | set(re.findall(r"(\w+)/", tree))
+    package = README.parent / "sngd"
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    packages = {path.parent.name for path in package.glob("*/__init__.py")}
+    folders = {path.name for path in README.parent.iterdir() if path.is_dir()}
+    launch = {"train"}
+    assert modules | packages <= named
+    assert named <= modules | packages | folders | launch | {"sngd", "unit", "ranks", "exact", "faults", "fuzz"}
