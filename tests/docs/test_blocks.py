@@ -16,7 +16,7 @@ from tests.docs.shell import run_line
 
 # Blocks that are not run, each with its reason beside it in the page.
 _MOST_EXEMPT = 3
-_LANGUAGES = {"", "python", "sh", "text"}
+_LANGUAGES = {"", "python", "sh", "text", "bibtex"}
 # The README's config has a test of its own (tests/unit/test_readme.py).
 CONFIGS = [
     pytest.param(block, id=f"{name(page)}-{number}")

@@ -27,7 +27,7 @@ def test_the_example_pasted_into_a_file_trains(tmp_path):
 
 def test_the_tree_names_every_module():
     """Who wants to change something finds the place, and no place that is gone."""
-    tree = README.read_text().split("## The house")[1].split("\n```\n")[0]
+    tree = README.read_text().split("## The house")[1].split("```")[1]
     named = set(re.findall(r"(\w+)\.py\b", tree)) | set(re.findall(r"(\w+)/", tree))
     package = README.parent / "sngd"
     modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
