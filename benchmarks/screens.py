@@ -59,7 +59,7 @@ def terminal(run: Path) -> str:
         spectrum = some(kept[f"step_{step}"].tolist())
     for record in history[:step]:
         panel.observe({**record, "spectrum": spectrum})
-    done = history[step - 1]["seconds"] / fields["max_seconds"]
+    done = max(history[step - 1]["seconds"] / fields["max_seconds"], step / fields["max_steps"])
     console = rich.console.Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(f"$ sngd train configs/{Path(config['source']['path']).name}", highlight=False)
     for line in config["plan"]:
