@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-launch test-torch fuzz lint audit format bench dist clean
+.PHONY: help install train test test-launch test-torch fuzz lint audit format docs docs-serve bench dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ install: $(INSTALLED) ## create .venv with the package, its extras and the tools
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -e '.[test,dev,completion,wandb,tensorboard,mpi,deepspeed,soap,mesh,export]' -c constraints.txt
+	$(BIN)/python -m pip install -e '.[test,dev,docs,completion,wandb,tensorboard,mpi,deepspeed,soap,mesh,export]' -c constraints.txt
 	@touch $@
 
 # A second MPI for the tests, where it is not in the way of the first.
@@ -66,6 +66,13 @@ format: install ## sort imports, fix what can be fixed, format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The theme's notice of MkDocs 2 is none of ours. No --quiet: warnings that are not shown are not counted.
+docs: install ## build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+docs-serve: install ## the same on http://127.0.0.1:8000, built anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
+
 bench: install ## time the Jacobian, then two problems by several optimizers (at most 5 minutes)
 	$(BIN)/python -m benchmarks.jacobian
 	$(BIN)/sngd bench quick $(ARGS)
@@ -75,5 +82,5 @@ dist: install ## build sdist and wheel into dist/, the wheel from the sdist
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove builds and caches; .venv* and runs/ stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name '.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -24,10 +24,10 @@ __all__ = ["NoNormalsError", "Normal", "Points"]
 class Points:
     """The points that a residual is evaluated on, and what is known there.
 
-    p[X]            the coordinate X as a field
-    p["kappa"]      a coefficient of the problem, (n,)
-    p.data["u"]     measured values, (n,), in a condition on `Data`
-    p.normal[X]     component of the outward unit normal, (n,), in a condition on a boundary
+        p[X]            the coordinate X as a field
+        p["kappa"]      a coefficient of the problem, (n,)
+        p.data["u"]     measured values, (n,), in a condition on `Data`
+        p.normal[X]     component of the outward unit normal, (n,), in a condition on a boundary
 
     Args:
         values: (n, d + a) coordinates, then columns of what else is known.

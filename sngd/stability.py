@@ -46,10 +46,10 @@ Norm = Literal["max", "l1", "l2"]
 class Stability:
     """A theorem ‖u − u*‖ ≤ Σ_c κ_c ‖r_c‖: Stability({"equation": 1 / 8, "boundary": 1.0}).
 
-    norm       ‖u − u*‖ over the domain           ‖r_c‖ over the region of the condition
-    "max"      max of |e| over points, fields     max of |r| over points, components
-    "l1"       ∫ Σ_fields |e|                     ∫ Σ_components |r|
-    "l2"       √∫ Σ_fields e²                     √∫ Σ_components r²
+        norm       ‖u − u*‖ over the domain           ‖r_c‖ over the region of the condition
+        "max"      max of |e| over points, fields     max of |r| over points, components
+        "l1"       ∫ Σ_fields |e|                     ∫ Σ_components |r|
+        "l2"       √∫ Σ_fields e²                     √∫ Σ_components r²
 
     Integrals run over all coordinates, time among them; over a face, over those that it does not hold. Faces
     of a box know their measure, so "l1" and "l2" are for conditions on them.
