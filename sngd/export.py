@@ -35,6 +35,8 @@ from sngd.problem import Problem
 __all__ = ["FORMATS", "Sampled", "default_counts", "export_fields", "export_network", "read_points"]
 
 FORMATS = {"npz": ".npz", "vtk": ".vtu", "pt2": ".pt2", "onnx": ".onnx"}
+# A torch that traces what is vmapped; 2.6 does not.
+_TRACES = "2.13"
 # Points of every axis of a grid by the number of axes; further axes are held in the middle.
 _COUNTS = {1: 1001, 2: 101, 3: 51}
 # Corners of a cell of a grid in VTK's order, as steps along the axes.
@@ -284,13 +286,14 @@ def export_network(
         _optional("onnx", "an ONNX file")
         _optional("onnxscript", "an ONNX file")
     try:
-        program = torch.export.export(module, (sample,), dynamic_shapes=shapes)
+        program = torch.export.export(module, (sample,), dynamic_shapes=shapes, strict=False)
         if form == "pt2":
             torch.export.save(program, path, extra_files={"sngd.json": json.dumps(told)})
         else:
             _save_onnx(program, path, told)
     except (RuntimeError, NotImplementedError) as error:
         first = str(error).strip().partition("\n")[0]
+        first += "" if torch.__version__ >= _TRACES else f"; a newer torch may, {_TRACES} say"
         raise ValueError(
             f"this network cannot be written as {form} by torch {torch.__version__}: {first}"
         ) from error

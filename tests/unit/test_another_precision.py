@@ -67,6 +67,8 @@ def _go_on(run, folder, precision, parts):
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("others", [("float32", "float64"), ("mixed", "float32")])
 def test_every_optimizer_goes_on_in_another_precision(tmp_path, name, others):
+    if name == "soap":
+        pytest.importorskip("pytorch_optimizer")
     run, before = RUNS[name], "float64"
     records, _ = _go_on(run, tmp_path, before, 1)
     for parts, precision in enumerate(others, start=2):

@@ -114,7 +114,7 @@ def test_other_errors_pass(tmp_path):
 @pytest.mark.parametrize(("kind", "word"), [("assert", "device cpu"), ("gloo", "the connection")])
 def test_a_run_whose_machine_fails_ends_in_one_line_and_goes_on(tmp_path, monkeypatch, capsys, kind, word):
     folder, left = tmp_path / "run", list[int]()
-    monkeypatch.setattr(cli, "leave", left.append)
+    monkeypatch.setattr("sngd.failures.leave", left.append)
     original = Loop.step
 
     def step(self, number):

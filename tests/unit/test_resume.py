@@ -132,6 +132,8 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(name, tmp_path):
+    if name == "soap":
+        pytest.importorskip("pytorch_optimizer")
     run = RUNS[name]
     whole, undisturbed = _train(run)
     stopped, first = _train(run, tmp_path, stop_after=3)
