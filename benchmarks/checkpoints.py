@@ -146,8 +146,8 @@ def alone(stepper: Stepper, folder: Path, repeats: int) -> dict[str, float]:
         "read_s": lambda: Checkpoint.load(folder),
         "torch_save_s": saved_synced,
         "torch_load_s": lambda: torch.load(file, weights_only=True),
-        "dcp_save_s": lambda: dcp.save(dict(tensors), checkpoint_id=other, no_dist=True),
-        "dcp_load_s": lambda: dcp.load(dict(empty), checkpoint_id=other, no_dist=True),
+        "dcp_save_s": lambda: dcp.save(dict(tensors), checkpoint_id=other),
+        "dcp_load_s": lambda: dcp.load(dict(empty), checkpoint_id=other),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
     with warnings.catch_warnings():

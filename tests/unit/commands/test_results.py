@@ -201,6 +201,8 @@ def test_export_at_points_and_by_suffix(copies, capsys):
     x = torch.tensor([[0.25, 0.5]], dtype=torch.float64)
     with np.load("out.npz") as stored:
         assert stored["u"] == pytest.approx(network(theta, x)[:, 0].numpy())
+    if torch.__version__ < "2.7":
+        pytest.skip("torch 2.6 traces nothing that is vmapped")
     assert main(["export", "heat", "-o", "net.pt2"]) == 0
     found = torch.export.load("net.pt2").module()(x)
     torch.testing.assert_close(found, network(theta, x), rtol=1e-12, atol=1e-12)
