@@ -35,4 +35,11 @@ def test_the_tree_names_every_module():
     folders = {path.name for path in README.parent.iterdir() if path.is_dir()}
     launch = {"train"}
     assert modules | packages <= named
-    assert named <= modules | packages | folders | launch | {"sngd", "unit", "ranks", "exact", "faults", "fuzz"}
+    assert named <= modules | packages | folders | launch | {
+        "sngd",
+        "unit",
+        "ranks",
+        "exact",
+        "faults",
+        "fuzz",
+    }
