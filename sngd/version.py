@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import subprocess
 from pathlib import Path
@@ -23,6 +24,7 @@ def version() -> str:
         return "unknown"
 
 
+@functools.cache  # what runs is what was there when it was first asked for; git takes processes of its own
 def commit() -> str | None:
     """The checkout's commit, with "+" where the package differs from it; None outside of a checkout."""
     if not (_ABOVE / ".git").exists():  # site-packages, which may lie in the repository of something else

@@ -11,7 +11,7 @@ from sngd.flags import Parser
 __all__ = ["init", "init_parser"]
 
 # Modules that configs and sngd import.
-_TAKEN = ("matplotlib", "numpy", "rich", "scipy", "sngd", "torch", "tyro")
+_TAKEN = ("jinja2", "matplotlib", "numpy", "rich", "scipy", "sngd", "torch", "tyro")
 _TEXT = '''"""A heat equation, to be replaced by yours.
 
     sngd plan {name}              what a run will hold in memory, without running it

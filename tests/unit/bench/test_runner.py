@@ -59,10 +59,14 @@ def test_a_process_that_takes_too_long_is_killed(monkeypatch):
 
 
 def test_an_interrupt_ends_the_worker(monkeypatch):
-    started = []
-    popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
-    threading.Timer(0.5, _thread.interrupt_main).start()
+    started, popen = [], subprocess.Popen
+
+    def start(*told, **more):
+        started.append(popen(*told, **more))
+        threading.Timer(0.3, _thread.interrupt_main).start()  # whoever has started it waits for it by then
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(KeyboardInterrupt):
         run_job(job())
     assert started[0].poll() == -signal.SIGKILL
