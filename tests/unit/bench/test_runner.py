@@ -67,8 +67,14 @@ def test_an_interrupt_ends_the_worker(monkeypatch):
         return started[0]
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    with pytest.raises(KeyboardInterrupt):
-        run_job(job())
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored, where a shell has started it by &
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert started[0].poll() == -signal.SIGKILL
 
 
