@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import RESULTS, write
-from sngd.bench.machine import device_slug, machine
+from sngd.bench.machine import device_slug
 from sngd.bench.store import MILESTONES, milestone_name
+from sngd.machine import machine
 from sngd.tracking import read_history, write_whole
 from sngd.version import commit
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from sngd.bench.machine import device_slug, machine
+from sngd.bench.machine import device_slug
+from sngd.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -77,7 +77,9 @@ class Audience(Writer):
         self._history = HistoryFile(claim.folder / HISTORY)
         files = [self._history, ResultFile(claim.folder / RESULT)]
         trackers = make_hooks(run.tracking, claim.folder, (lambda line: None) if quiet else print)
-        self.hooks: list[Writer] = [*files, *trackers, Console(quiet=quiet)]
+        self._console = Console(quiet=quiet)
+        self.keepers: list[Writer] = [*files, *trackers]
+        self.hooks: list[Writer] = [*self.keepers, self._console]
 
     def lost(self) -> bool:
         """Whether another start has taken the folder over."""
@@ -119,8 +121,9 @@ class Audience(Writer):
                 print(f"warning: {text}", file=sys.stderr, flush=True)
         told = {**record, "system": self._figures.sample()}
         kept = {key: value for key, value in told.items() if key != SPECTRUM}
-        for hook in self.hooks:
-            hook.step(told if isinstance(hook, Console) else kept)
+        for hook in self.keepers:
+            hook.step(kept)
+        self._console.step(told)
 
     def saved(self, path: Path, step: int) -> None:
         """Pass it on."""

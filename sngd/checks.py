@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 __all__ = [
     "at_least",
@@ -43,7 +43,7 @@ def whole_numbers(x: Any) -> bool:
     return isinstance(x, (tuple, list)) and bool(x) and all(whole(one, 1) for one in x)
 
 
-def finite(x: Any) -> bool:
+def finite(x: Any) -> TypeGuard[float]:
     """A finite int or float, no int beyond the floats; True and False are none."""
     return isinstance(x, (int, float)) and real(x)
 

@@ -20,7 +20,7 @@ class Hook(Protocol):
         """Before the first step."""
 
     def step(self, record: dict[str, Any]) -> None:
-        """After every step, with the line of history.jsonl."""
+        """After every step, with the line of history.jsonl and some of its singular values."""
 
     def saved(self, path: Path, step: int) -> None:
         """After a checkpoint."""

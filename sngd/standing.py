@@ -11,7 +11,7 @@ from sngd.checks import finite
 from sngd.shelf import Shelf
 from sngd.stopping import RESUMABLE
 
-__all__ = ["CONFIG", "HISTORY", "RESULT", "Standing", "kept_checkpoints", "read"]
+__all__ = ["CONFIG", "HISTORY", "RESULT", "Standing", "check_run", "kept_checkpoints", "read"]
 
 CONFIG, HISTORY, RESULT = "config.json", "history.jsonl", "result.json"
 
@@ -37,8 +37,7 @@ class Standing:
         Raises:
             ValueError: it holds no run.
         """
-        if not (folder / CONFIG).is_file():
-            raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
+        check_run(folder)
         result = read(folder / RESULT)
         if result is not None:
             reason = str(result.get("stop_reason"))
@@ -51,11 +50,22 @@ class Standing:
                 text += f", {len(warnings)} warning{'s' * (len(warnings) > 1)}"
             return Standing(text, not resumable, resumable)
         shelf = Shelf(folder)
-        if not shelf.all():
+        found = shelf.all()
+        if not found:
             return Standing("no checkpoint yet: it runs, or was lost before the first one")
-        whole = [one.step for one in shelf.all() if not shelf.verdict(one.path)]
-        after = f"after step {whole[0]}" if whole else "and none of its checkpoints is whole"
+        whole = next((one.step for one in found if not shelf.verdict(one.path)), None)
+        after = "and none of its checkpoints is whole" if whole is None else f"after step {whole}"
         return Standing(f"no result yet: it runs, or was lost {after}")
+
+
+def check_run(folder: Path) -> None:
+    """Refuse a folder that holds no run.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
 
 
 def kept_checkpoints(folder: Path) -> list[str]:

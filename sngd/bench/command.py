@@ -16,7 +16,7 @@ from sngd.bench import suites
 from sngd.bench.definition import START_SECONDS, Job, Suite, jobs_of
 from sngd.bench.figures import draw_suite
 from sngd.bench.links import possible, probe_links
-from sngd.bench.machine import device_slug, machine
+from sngd.bench.machine import device_slug
 from sngd.bench.projection import project_all
 from sngd.bench.report import write_report
 from sngd.bench.runner import run_job
@@ -29,6 +29,7 @@ from sngd.devices import pick_device
 from sngd.exit_codes import INTERRUPTED, USER_ERROR
 from sngd.flags import Parser
 from sngd.launcher import Launch
+from sngd.machine import machine
 from sngd.version import commit
 
 __all__ = ["bench", "bench_parser"]

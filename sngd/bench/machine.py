@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""How the machine that a benchmark ran on is called in names of files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from sngd.machine import machine
 
-__all__ = ["device_slug", "machine"]
+__all__ = ["device_slug"]
 
 
 def device_slug(device: str) -> str:

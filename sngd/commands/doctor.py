@@ -19,10 +19,10 @@ import rich.box
 import rich.table
 import torch
 
-from sngd.bench.machine import machine
 from sngd.commands.saying import table_console
 from sngd.flags import Parser
 from sngd.launcher import unlaunched
+from sngd.machine import machine
 from sngd.sizes import available_bytes
 from sngd.version import commit, version
 

@@ -15,7 +15,7 @@ from sngd.folder import check_folder
 from sngd.launcher import Launch, detect
 from sngd.local_ranks import start_local_ranks
 from sngd.run import execute
-from sngd.standing import CONFIG
+from sngd.standing import CONFIG, check_run
 from sngd.stopping import TOLD_TO_END
 
 __all__ = ["rank_count", "resume", "resume_parser", "train", "train_parser"]
@@ -139,6 +139,5 @@ def resume(given: list[str]) -> int:
     named = [flag for flag in given[1:] if flag.partition("=")[0] in ("--run-dir", "--run_dir")]
     if named:
         raise ValueError(f"{named[0]} is given, but sngd resume goes on in {str(folder)!r}: leave it out")
-    if not (folder / CONFIG).is_file():
-        raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
+    check_run(folder)
     return train([str(folder / CONFIG), "--run-dir", str(folder), "--resume", *given[1:]])

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from sngd.standing import CONFIG, HISTORY, RESULT, Standing
+from sngd.checks import finite
+from sngd.standing import CONFIG, HISTORY, RESULT, Standing, check_run
 from sngd.tracking import read_history
 
-__all__ = ["Facts", "inner", "listed", "read_facts", "real"]
+__all__ = ["Facts", "inner", "listed", "read_facts"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,7 @@ class Facts:
     def latest(self, key: str) -> float | None:
         """A number of the result, or else the last one that the history has."""
         values = (self.result.get(key), *(record.get(key) for record in reversed(self.history)))
-        return next((value for value in values if real(value)), None)
-
-
-def real(value: Any) -> TypeGuard[float]:
-    """Whether a value is a finite number, such as JSON has."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+        return next((value for value in values if finite(value)), None)
 
 
 def inner(content: Any, key: str) -> dict[str, Any]:
@@ -80,8 +76,7 @@ def read_facts(folder: Path) -> Facts:
     """
     if not folder.is_dir():
         raise ValueError(f"run folder {str(folder)!r} does not exist")
-    if not (folder / CONFIG).is_file():
-        raise ValueError(f"{str(folder)!r} holds no run ({CONFIG} is missing)")
+    check_run(folder)
     lacking: list[str] = []
     history: list[dict[str, Any]] = []
     try:

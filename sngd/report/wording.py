@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from sngd.checks import finite
 from sngd.planning import human
-from sngd.report.facts import Facts, inner, listed, real
+from sngd.report.facts import Facts, inner, listed
 from sngd.stopping import RESUMABLE
 from sngd.tracking.panel import clock, number
 
@@ -66,10 +67,10 @@ def verdict(facts: Facts) -> list[str]:
     words = _ENDS.get(reason, f"It ended with {reason!r}").format(
         target=_short(limits["target_error"]),
         max_steps=_short(limits["max_steps"]),
-        max_seconds=clock(limits["max_seconds"]) if real(limits["max_seconds"]) else "seconds",
+        max_seconds=clock(limits["max_seconds"]) if finite(limits["max_seconds"]) else "seconds",
     )
     target = limits["target_error"]
-    if real(target) and reason != "target_error":
+    if finite(target) and reason != "target_error":
         reached = error is not None and error <= target
         words += f"; the target, {_short(target)}, was {'' if reached else 'not '}reached"
     return [*told, f"{words}.", *_believed(facts)]
@@ -91,7 +92,7 @@ def _believed(facts: Facts) -> list[str]:
     elif inner(result, "certificate"):
         told.append("For this problem no theorem turns residuals into an estimate of the error.")
     ratio = result.get("generalization_ratio")
-    if real(ratio):
+    if finite(ratio):
         told.append(f"On points that it did not train on, its loss is {_times(ratio)}.")
     return told
 
@@ -100,7 +101,7 @@ def estimate(facts: Facts) -> tuple[str, str] | None:
     """The estimate of the error with its norm, and the theorem that it is from; None where there is none."""
     found = inner(inner(facts.result, "certificate"), "error_estimate")
     value = found.get("value")
-    if not real(value):
+    if not finite(value):
         return None
     return f"{value:.1e} {_NORMS.get(str(found.get('norm')), '')}".rstrip(), str(found.get("source"))
 
@@ -130,12 +131,12 @@ def figures(facts: Facts) -> list[tuple[str, str]]:
     """Labels and values."""
     result, errors, fields = facts.result, inner(facts.result, "errors"), facts.fields
     each = inner(errors, "fields")
-    paces = [record["step_seconds"] for record in facts.history if real(record.get("step_seconds"))]
+    paces = [record["step_seconds"] for record in facts.history if finite(record.get("step_seconds"))]
     problem = inner(fields, "problem")
     points = sum(
         c.get("points", 0)
         for c in listed(problem, "conditions")
-        if isinstance(c, Mapping) and real(c.get("points"))
+        if isinstance(c, Mapping) and finite(c.get("points"))
     )
     found = [
         ("Relative L2 error", _number(facts.latest("relative_l2"))),
@@ -154,17 +155,17 @@ def figures(facts: Facts) -> list[tuple[str, str]]:
         ("Points", _whole(result.get("points") or points)),
         ("Precision", str(fields.get("precision") or "")),
         ("Ranks", _whole(result.get("world_size") or facts.config.get("world_size"))),
-        ("Peak memory of a rank", human(v) if real(v := result.get("peak_memory_bytes")) else ""),
+        ("Peak memory of a rank", human(v) if finite(v := result.get("peak_memory_bytes")) else ""),
     ]
     return [(label, value) for label, value in found if value]
 
 
 def _number(value: Any) -> str:
-    return number(value) if real(value) else ""
+    return number(value) if finite(value) else ""
 
 
 def _whole(value: Any) -> str:
-    return f"{value:,.0f}" if real(value) else ""
+    return f"{value:,.0f}" if finite(value) else ""
 
 
 def residuals(facts: Facts) -> list[dict[str, str]]:
@@ -173,7 +174,7 @@ def residuals(facts: Facts) -> list[dict[str, str]]:
     for name, one in inner(inner(facts.result, "certificate"), "conditions").items():
         if not isinstance(one, Mapping):
             continue
-        at = ", ".join(f"{axis} = {value:.4g}" for axis, value in inner(one, "at").items() if real(value))
+        at = ", ".join(f"{axis} = {value:.4g}" for axis, value in inner(one, "at").items() if finite(value))
         sizes = {key: _number(one.get(key)) or "not finite" for key in ("rms", "mean", "max")}
         kind = f"{one.get('kind')}{'' if one.get('fresh') else ', trained on'}"
         kind += ", not above rounding" if one.get("resolved") is False else ""
@@ -186,13 +187,13 @@ def coefficients(facts: Facts) -> list[dict[str, str]]:
     """Unknown coefficients: what was found, what they should be where that is known."""
     known, rows = inner(inner(facts.fields, "problem"), "coefficients"), []
     for name, value in (inner(facts.result, "coefficients") or inner(facts.last, "coefficients")).items():
-        if real(value):
+        if finite(value):
             exact = inner(known, name).get("exact")
-            error = f"{abs(value - exact):.2e}" if real(exact) else ""
+            error = f"{abs(value - exact):.2e}" if finite(exact) else ""
             row = {
                 "name": name,
                 "value": f"{value:.8g}",
-                "exact": f"{exact:.8g}" if real(exact) else "",
+                "exact": f"{exact:.8g}" if finite(exact) else "",
                 "error": error,
             }
             rows.append(row)
@@ -203,7 +204,7 @@ def traffic(facts: Facts) -> list[dict[str, str]]:
     """What travelled between ranks, by label: calls, bytes, seconds of rank 0."""
     rows = []
     for name, one in inner(facts.result, "traffic").items():
-        if isinstance(one, Mapping) and all(real(one.get(key)) for key in ("calls", "bytes", "seconds")):
+        if isinstance(one, Mapping) and all(finite(one.get(key)) for key in ("calls", "bytes", "seconds")):
             sizes = {
                 "calls": _whole(one["calls"]),
                 "bytes": human(one["bytes"]),
@@ -242,7 +243,7 @@ def next_steps(facts: Facts) -> list[tuple[str, str]]:
     elif reason in ("max_steps", "max_seconds"):
         flag = "--max-steps" if reason == "max_steps" else "--max-seconds"
         given = facts.fields.get(str(reason))
-        more = 2 * given if real(given) else 1000
+        more = 2 * given if finite(given) else 1000
         steps.append((f"sngd resume {folder} {flag} {more:g}", "go on with a larger budget"))
     again = shlex.quote(str(Path(facts.folder) / "config.json"))
     return [

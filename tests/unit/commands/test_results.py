@@ -18,6 +18,7 @@ from sngd.commands.common import restore
 from sngd.conservation import conservation
 from sngd.evaluate import Evaluation, residual_norms
 from sngd.norms import sobolev_errors
+from tests.finished import train_all
 
 HEAT = """
 from sngd import MLP, SNGD, Conserved, RunConfig
@@ -50,16 +51,7 @@ run = RunConfig(problem, MLP(hidden=(6,)), SNGD(rank=8), max_steps=2, device="cp
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two finished runs, heat and unsolved."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-            patch.delenv(name, raising=False)
-        for name, text in (("heat", HEAT), ("unsolved", UNSOLVED)):
-            (folder / f"{name}.py").write_text(text)
-            assert (
-                main(["train", str(folder / f"{name}.py"), "--run-dir", str(folder / name), "--quiet"]) == 0
-            )
-    return folder
+    return train_all(tmp_path_factory.mktemp("runs"), {"heat": HEAT, "unsolved": UNSOLVED})
 
 
 @pytest.fixture

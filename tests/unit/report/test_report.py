@@ -15,6 +15,7 @@ import pytest
 from sngd.audience import Audience
 from sngd.cli import main
 from sngd.report import REPORT, write_report
+from tests.finished import train_all
 from tests.pages import Page
 
 ODD = """\
@@ -48,15 +49,7 @@ run = RunConfig(problem, MLP(hidden=(8, 8)), SNGD(rank=12), max_steps=3, target_
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finished runs, each with the report of its end."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-            patch.delenv(name, raising=False)
-        for name, text in (("heat", HEAT), ("odd", ODD)):
-            (folder / f"{name}.py").write_text(text)
-            flags = ["--run-dir", str(folder / name), "--quiet"]
-            assert main(["train", str(folder / f"{name}.py"), *flags]) == 0
-    return folder
+    return train_all(tmp_path_factory.mktemp("runs"), {"heat": HEAT, "odd": ODD})
 
 
 @pytest.fixture
