@@ -54,20 +54,30 @@ def write_tensors(folder: Path, tensors: dict[str, Stored], group: Any = None) -
             raise error
     if rank:
         return {}
-    index: Index = {}
-    for name, x in tensors.items():
-        share, parts = (x.own, x.ranks) if isinstance(x, Share) else (x, 1)
-        sizes = list(share.shape)
-        index[name] = {
-            "dtype": str(share.dtype).removeprefix("torch."),
-            "shape": [len(share) * parts] if isinstance(x, Share) else sizes,
-            "stride": [1] if isinstance(x, Share) else list(x.stride()),
-            "chunks": [
-                [part * len(share) if sizes else 0, sizes, _FILE.format(part), *everyone[part][0][name]]
-                for part in range(parts)
-            ],
-        }
-    return index
+    spans = [found for found, _ in everyone]
+    return {name: _entry(name, x, spans) for name, x in tensors.items()}
+
+
+def _entry(name: str, x: Stored, spans: list[Spans]) -> dict[str, Any]:
+    """What the index says of a tensor; a share (s,) is a chunk of a vector (R·s,), any other is one chunk.
+
+    Args:
+        name: of the tensor.
+        x: it, or this rank's share.
+        spans: of every rank's file.
+    """
+    if isinstance(x, Share):
+        size, dtype, shape, stride = len(x.own), x.own.dtype, [len(x.own) * x.ranks], [1]
+        chunks = [[r * size, [size], _FILE.format(r), *spans[r][name]] for r in range(x.ranks)]
+    else:
+        dtype, shape, stride = x.dtype, list(x.shape), list(x.stride())
+        chunks = [[0, shape, _FILE.format(0), *spans[0][name]]]
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "shape": shape,
+        "stride": stride,
+        "chunks": chunks,
+    }
 
 
 def _tried(path: Path, tensors: dict[str, Stored]) -> tuple[Spans, Exception | None]:
