@@ -23,7 +23,7 @@ from tests.docs.pages import ROOT
 
 # Programs that are not ours, and that a test could only look for.
 FOREIGN = {"wandb", "srun", "scancel", ".", "cd", "sha256sum"}
-_RUN_COMMANDS = {"eval", "plot", "export", "status", "resume"}
+_RUN_COMMANDS = {"eval", "plot", "report", "export", "status", "resume"}
 # A run of a page takes so many steps; what goes on takes two more.
 _STEPS = 4
 _CHEAP = {
